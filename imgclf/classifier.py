@@ -1,0 +1,134 @@
+"""The Python interface: train, load, check, and the Classifier they are about. May import everything but cli/."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from imgclf import pipeline, predict, runs
+from imgclf.config import TrainConfig
+from imgclf.data.imageset import ImageSet
+from imgclf.errors import InputError
+from imgclf.evaluation.evaluate import Evaluation, evaluate
+from imgclf.evaluation.metrics import Metrics
+from imgclf.export.tflite import Exported, export
+from imgclf.predict import Prediction, Predictor, Skipped
+from imgclf.progress import warn
+
+AnyPath = str | Path
+
+
+class Classifier:
+    """A trained classifier: a run folder, a .keras file or a .tflite file.
+
+    Attributes:
+        predictor: pixels to probabilities.
+        run: the run folder it came from; None for a single file.
+    """
+
+    def __init__(self, predictor: Predictor, run: runs.Run | None = None) -> None:
+        self.predictor, self.run = predictor, run
+
+    def __repr__(self) -> str:
+        where = self.run.root if self.run else self.predictor.path
+        return f"<imgclf.Classifier {where}: {', '.join(self.classes[:6])}{', ...' if len(self.classes) > 6 else ''}>"
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names in the order of the scores."""
+        return self.predictor.classes
+
+    @property
+    def metrics(self) -> Metrics:
+        """What the test part of the training gave.
+
+        Raises:
+            InputError: the classifier is a single file, or its training was not finished.
+        """
+        return Metrics.from_json(runs.read_json(self._own_run("metrics") / runs.METRICS))
+
+    def predict(self, paths: AnyPath | Iterable[AnyPath]) -> list[Prediction]:
+        """Classify images.
+
+        Args:
+            paths: a file, a folder, a glob, or several of them.
+
+        Returns:
+            One prediction per image that can be read, in order; the others are warned about by name.
+
+        Raises:
+            InputError: nothing there.
+        """
+        found = predict.find_images([paths] if isinstance(paths, (str, Path)) else paths)
+        results = list(self.predictor.each(found))
+        for result in results:
+            if isinstance(result, Skipped):
+                warn(f"{result.path}: {result.reason}")
+        return [result for result in results if isinstance(result, Prediction)]
+
+    def evaluate(self, data: AnyPath | None = None) -> Metrics:
+        """Measure on a folder of labelled images, or again on the test part of the training."""
+        return self.evaluation(data).metrics
+
+    def evaluation(self, data: AnyPath | None = None) -> Evaluation:
+        """As `evaluate`, with every image's row.
+
+        Raises:
+            InputError: no such folder, unknown classes, or (without a folder) the training images are gone.
+        """
+        if data is not None:
+            return evaluate(self.predictor, pipeline.labelled_images(Path(data)))
+        return evaluate(self.predictor, pipeline.test_images(self._own_run("a test part")))
+
+    def export(self, *formats: str) -> tuple[Exported, ...]:
+        """Write mobile files ("float32", "float16"; both by default) and prove them on the test part."""
+        run = self._own_run("a Keras model to convert")
+        chosen = TrainConfig(formats=formats).formats or TrainConfig().formats
+        tested = self.evaluation()
+        return export(run, chosen, [image.path for image in tested.images], tested.labels, tested.probabilities)
+
+    def _own_run(self, what: str) -> runs.Run:
+        if self.run is None:
+            raise InputError(f"{self.predictor.path} is a single file and has no {what}", "load the run folder instead")
+        return self.run
+
+
+def train(data: AnyPath, out: AnyPath | None = None, *, overwrite: bool = False, **settings: Any) -> Classifier:
+    """Train a classifier on a folder of labelled images.
+
+    Args:
+        data: a folder with one folder of images per class, or with train/, val/ and test/ folders of those.
+        out: the run folder to make; runs/NAME by default.
+        overwrite: replace an earlier run.
+        **settings: any field of `imgclf.TrainConfig`.
+
+    Returns:
+        The classifier; its `metrics` are those of the test part.
+
+    Raises:
+        InputError: something is wrong with the folder or a setting.
+        SetupError: weights are missing, the disk is full.
+    """
+    config = TrainConfig().replace(**settings)
+    root = Path(out) if out is not None else runs.free_folder(Path(data).resolve().name)
+    shown = ", ".join(
+        [repr(str(data)), f"out={str(root)!r}", *(f"{name}={value!r}" for name, value in settings.items())]
+    )
+    outcome = pipeline.train_folder(Path(data), root, config, overwrite=overwrite, command=f"imgclf.train({shown})")
+    return Classifier(outcome.predictor, outcome.run)
+
+
+def load(path: AnyPath, classes: Iterable[str] | None = None) -> Classifier:
+    """Open a run folder, a .keras file or a .tflite file (the last without TensorFlow).
+
+    Args:
+        path: the folder or file.
+        classes: class names in the order of the outputs, where no classes.txt is near the file.
+    """
+    path = Path(path)
+    run = runs.Run.open(path) if path.is_dir() else None
+    return Classifier(predict.load(path, None if classes is None else tuple(classes)), run)
+
+
+def check(data: AnyPath) -> ImageSet:
+    """Read every image of a folder completely and say what is there; nothing in it is touched."""
+    return pipeline.check_folder(Path(data))

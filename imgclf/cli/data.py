@@ -1,0 +1,28 @@
+"""`imgclf data`: looks at images as a training would. Imports nothing heavy to show its help."""
+
+from pathlib import Path
+
+import click
+
+from imgclf.cli.main import common_options
+from imgclf.config import AUGMENTATIONS
+
+
+@click.group(short_help="See what a training would see.")
+def command() -> None:
+    """Look at a folder of images as a training would."""
+
+
+@command.command()
+@click.argument("data", type=click.Path(path_type=Path))
+@click.option("--augment", type=click.Choice(AUGMENTATIONS), default="auto", show_default=True)
+@click.option("--flip/--no-flip", default=True, show_default=True, help="Mirror images left to right.")
+@click.option("--image-size", type=click.IntRange(16, 512), default=160, show_default=True, help="Side in pixels.")
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), default=Path("preview.png"), show_default=True)
+@common_options
+def preview(data: Path, augment: str, flip: bool, image_size: int, seed: int, out: Path) -> None:
+    """Draw a contact sheet of DATA: a row per image, first as it is, then as training would vary it."""
+    from imgclf.report.preview import contact_sheet
+
+    click.echo(contact_sheet(data, out, augment=augment, flip=flip, size=image_size, seed=seed))

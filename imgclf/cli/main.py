@@ -1,0 +1,105 @@
+"""The `imgclf` command: groups, errors, exit codes. May import click and errors; commands are loaded when used."""
+
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Any
+
+import click
+
+from imgclf import __version__
+from imgclf.errors import ImgclfError
+
+# What people want to do -> command -> (module with a click command named `command`, one line of help).
+COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
+    "Make a classifier": {
+        "train": ("imgclf.cli.train", "Train on a folder of labelled images: model, measure, mobile files, report."),
+        "evaluate": ("imgclf.cli.evaluate", "Measure a model on labelled images."),
+        "predict": ("imgclf.cli.predict", "Classify images with a run or a model file."),
+        "export": ("imgclf.cli.export", "Write mobile files of a run and prove them."),
+    },
+    "Look at data and networks": {
+        "data": ("imgclf.cli.data", "See what a training would see."),
+        "backbones": ("imgclf.cli.backbones", "The networks to start from."),
+    },
+}
+
+TABLE = {name: entry for group in COMMANDS.values() for name, entry in group.items()}
+
+
+class _Commands(click.Group):
+    """Loads a command's module when it is called, so that `--help` stays fast."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(TABLE)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in TABLE:
+            return None
+        command: click.Command = import_module(TABLE[cmd_name][0]).command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        for title, commands in COMMANDS.items():
+            with formatter.section(title):
+                formatter.write_dl([(name, text) for name, (_, text) in commands.items()])
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="imgclf")
+def main() -> None:
+    r"""A folder of labelled images in, a measured classifier and proven mobile files out.
+
+    \b
+    imgclf train photos --out runs/first
+    imgclf predict runs/first new/*.jpg
+    """
+
+
+def run(arguments: Sequence[str] | None = None) -> None:
+    """The console script: runs a command and turns errors into one line and the right exit code."""
+    debug = "--debug" in (sys.argv if arguments is None else arguments)
+    try:
+        code = main.main(args=None if arguments is None else list(arguments), standalone_mode=False)
+    except click.exceptions.Exit as stop:
+        code = stop.exit_code
+    except click.ClickException as error:
+        error.show()
+        code = 2
+    except (KeyboardInterrupt, click.Abort):
+        _fail("interrupted")
+        code = 130
+    except BrokenPipeError:  # `imgclf ... | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        code = 0
+    except ImgclfError as error:
+        if debug:
+            raise
+        _fail(str(error))
+        code = error.exit_code
+    except Exception as error:
+        if debug:
+            raise
+        reason = " ".join(str(error).split())[:300]
+        _fail(f"{type(error).__name__}: {reason}; this is a bug in imgclf: please report it with what --debug prints")
+        code = 1
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _fail(text: str) -> None:
+    click.echo(f"error: {text}", err=True)
+
+
+def common_options(command: Any) -> Any:
+    """--quiet and --debug, which every command has."""
+
+    def quieten(ctx: click.Context, param: click.Parameter, value: bool) -> None:
+        if value:
+            from imgclf.progress import set_quiet
+
+            set_quiet(True)
+
+    command = click.option("--quiet", is_flag=True, expose_value=False, callback=quieten,
+                           help="No progress on stderr; warnings stay.")(command)  # fmt: skip
+    return click.option("--debug", is_flag=True, expose_value=False, help="Show the traceback of an error.")(command)

@@ -1,0 +1,80 @@
+"""`imgclf predict`: classifies images with a run or a model file. Never imports TensorFlow for a .tflite file."""
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import click
+
+from imgclf.cli.main import common_options
+
+FORMATS = ("table", "csv", "json")
+
+
+@click.command(short_help="Classify images with a run or a model file.")
+@click.argument("model", type=click.Path(path_type=Path))
+@click.argument("paths", nargs=-1, required=True)
+@click.option("--top", type=click.IntRange(min=1), default=1, show_default=True, help="Classes to show per image.")
+@click.option("--format", "output", type=click.Choice(FORMATS), default="table", show_default=True)
+@common_options
+def command(model: Path, paths: tuple[str, ...], top: int, output: str) -> None:
+    """Classify PATHS (files, folders, globs) with MODEL: a run folder, a .keras or a .tflite file.
+
+    Images that cannot be read are named and left out; the exit code is 1 then.
+    """
+    from imgclf import predict
+    from imgclf.errors import CheckFailed
+    from imgclf.progress import track, warn
+
+    images = predict.find_images(paths)
+    predictor = predict.load(model)
+    skipped: list[predict.Skipped] = []
+
+    def good() -> Iterator[predict.Prediction]:
+        for result in track(predictor.each(images), "predicting", len(images)):
+            if isinstance(result, predict.Skipped):
+                skipped.append(result)
+                warn(f"{result.path}: {result.reason}")
+            else:
+                yield result
+
+    rows = ((str(row.path), row.top(top, predictor.classes)) for row in good())
+    for line in _WRITERS[output](rows):
+        click.echo(line)
+    if skipped:
+        raise CheckFailed(f"{len(skipped)} of {len(images)} images could not be read and were left out")
+
+
+Rows = Iterable[tuple[str, list[tuple[str, float]]]]
+
+
+def _table(rows: Rows) -> Iterator[str]:
+    for path, classes in rows:
+        yield f"{path}  " + ", ".join(f"{label} {probability:.3f}" for label, probability in classes)
+
+
+def _csv(rows: Rows) -> Iterator[str]:
+    for index, (path, classes) in enumerate(rows):
+        if index == 0:
+            numbers = range(1, len(classes) + 1)
+            yield _csv_line(["path", *(name for n in numbers for name in (f"label_{n}", f"probability_{n}"))])
+        yield _csv_line([path, *(value for label, p in classes for value in (label, f"{p:.6f}"))])
+
+
+def _csv_line(values: list[str]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="").writerow(values)
+    return text.getvalue()
+
+
+def _json(rows: Rows) -> Iterator[str]:
+    found = [
+        {"path": path, "classes": [{"label": label, "probability": round(p, 6)} for label, p in classes]}
+        for path, classes in rows
+    ]
+    yield json.dumps(found, indent=2, ensure_ascii=False)
+
+
+_WRITERS = {"table": _table, "csv": _csv, "json": _json}

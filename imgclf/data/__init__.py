@@ -1,0 +1,1 @@
+"""From a folder to batches: scan, inspect, split, stage. Imports nothing."""

@@ -1,0 +1,139 @@
+"""ImageFile and ImageSet: the values that every step of data/ takes and gives. Imports the standard library only.
+
+`scan` fills path and label (and part, where the folder has parts), `inspect` fills everything else but part,
+`assign_parts` fills part. No step changes its argument: each returns a new set.
+"""
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal
+
+Part = Literal["", "train", "val", "test"]
+Verdict = Literal["unchecked", "fine", "repairable", "unreadable"]
+
+PARTS: tuple[Part, ...] = ("train", "val", "test")
+
+
+@dataclass(frozen=True, slots=True)
+class ImageFile:
+    """One file of the user's and what is known of it.
+
+    Attributes:
+        path: the user's own file; nothing ever writes to it.
+        label: the class, NFC-normalized.
+        part: "train", "val", "test", or "" while it has none.
+        key: hash of the file's bytes, 32 hexadecimal digits; "" until inspected.
+        format: what the content is ("JPEG", "PNG", ...), whatever the extension says; "" until inspected.
+        width: pixels, upright; 0 until inspected or when unreadable.
+        height: pixels, upright; 0 until inspected or when unreadable.
+        verdict: "fine" goes to training as it is, "repairable" is rewritten upright 8-bit RGB when staged,
+            "unreadable" is left out.
+        reason: why it is repairable or unreadable, for people ("EXIF orientation 6", "truncated after 312 bytes").
+    """
+
+    path: Path
+    label: str
+    part: Part = ""
+    key: str = ""
+    format: str = ""
+    width: int = 0
+    height: int = 0
+    verdict: Verdict = "unchecked"
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """A folder of labelled images.
+
+    Attributes:
+        root: the folder as given.
+        classes: sorted class names (NFC), also those without a readable image.
+        images: every candidate file, sorted by part, class and path.
+        ignored: what was counted but not read: kind ("hidden or system file", "not an image", ...) to number.
+        has_parts: whether the folder came with train/ and val/ or test/ folders of its own.
+    """
+
+    root: Path
+    classes: tuple[str, ...]
+    images: tuple[ImageFile, ...]
+    ignored: dict[str, int] = field(default_factory=dict)
+    has_parts: bool = False
+
+    @property
+    def usable(self) -> tuple[ImageFile, ...]:
+        """The images that can be trained on: all that are not unreadable."""
+        return tuple(image for image in self.images if image.verdict != "unreadable")
+
+    @property
+    def unreadable(self) -> tuple[ImageFile, ...]:
+        """The images that no reader made sense of, each with its reason."""
+        return tuple(image for image in self.images if image.verdict == "unreadable")
+
+    def part(self, name: Part) -> tuple[ImageFile, ...]:
+        """The usable images of one part."""
+        return tuple(image for image in self.usable if image.part == name)
+
+    def counts(self) -> dict[str, Counter[str]]:
+        """Usable images by part, then class; classes without images count 0."""
+        table: dict[str, Counter[str]] = {}
+        for image in self.usable:
+            table.setdefault(image.part, Counter(dict.fromkeys(self.classes, 0)))[image.label] += 1
+        return table
+
+    def with_images(self, images: Iterable[ImageFile]) -> "ImageSet":
+        """The same set with other images."""
+        return replace(self, images=tuple(images))
+
+    def __str__(self) -> str:
+        verdicts = Counter(image.verdict for image in self.images)
+        lines = [f"{self.root}: {len(self.images)} images, {len(self.classes)} classes"]
+        lines += [f"  {verdict}: {number}" for verdict, number in sorted(verdicts.items()) if verdict != "unchecked"]
+        lines += [f"  {kind}: {number} (ignored)" for kind, number in sorted(self.ignored.items())]
+        for part, classes in sorted(self.counts().items()):
+            shown = ", ".join(f"{label} {number}" for label, number in classes.items())
+            lines.append(f"  {part or 'all'}: {shown}")
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True, slots=True)
+class StagedImage:
+    """One image as training reads it.
+
+    Attributes:
+        path: the staged file (a link to the user's file, or a repaired copy): an upright 8-bit JPEG or PNG.
+        source: the user's own file.
+        label: index of the class.
+        key: hash of the user's file.
+    """
+
+    path: Path
+    source: Path
+    label: int
+    key: str
+
+
+@dataclass(frozen=True)
+class StagedSet:
+    """Parts and classes as folders that `keras.utils.image_dataset_from_directory` reads without surprise.
+
+    A class folder is named by its index ("0000", "0001", ...), so that no class name can upset a file system; every
+    part has a folder for every class, also an empty one.
+
+    Attributes:
+        root: the stage folder; `root / part / folder` holds the images.
+        classes: class names in the order of their indices.
+        parts: part ("train", "val", "test") to its images, sorted by staged path, which is the order in which
+            `batches(..., shuffle=False)` gives them.
+    """
+
+    root: Path
+    classes: tuple[str, ...]
+    parts: dict[str, tuple[StagedImage, ...]]
+
+    @property
+    def folders(self) -> tuple[str, ...]:
+        """The names of the class folders, in the order of the classes."""
+        return tuple(f"{index:04d}" for index in range(len(self.classes)))

@@ -1,0 +1,220 @@
+"""Folder -> ImageSet: which files are candidates, and of which class and part. May import pixels (its tables), errors.
+
+Nothing is decoded here. Files with a usual image extension are taken by their name; files whose extension says nothing
+are looked at for their first bytes.
+"""
+
+import difflib
+import os
+import unicodedata
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+
+from imgclf.data.imageset import PARTS, ImageFile, ImageSet, Part
+from imgclf.errors import InputError
+from imgclf.pixels import EXTENSIONS, SNIFF_BYTES, sniff
+
+PART_NAMES: dict[str, Part] = {
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "test": "test",
+    "testing": "test",
+}
+
+# What operating systems and tools leave behind; also everything that begins with a dot.
+JUNK = {"thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx", "@eadir", "$recycle.bin", "icon\r", "__pycache__"}
+
+# Known not to be photos, so not opened. Camera raws are TIFFs inside, of which a reader would find the thumbnail.
+NO_IMAGES = {
+    *(".txt", ".csv", ".tsv", ".json", ".jsonl", ".xml", ".yaml", ".yml", ".toml", ".md", ".html", ".htm", ".log"),
+    *(".py", ".ipynb", ".m", ".r", ".sh", ".bat", ".mat", ".npy", ".npz", ".h5", ".pkl", ".pt", ".keras", ".tflite"),
+    *(".zip", ".tar", ".gz", ".7z", ".rar", ".pdf", ".svg", ".doc", ".docx", ".xls", ".xlsx", ".db", ".ini"),
+    *(".mp4", ".mov", ".avi", ".mkv", ".webm", ".mp3", ".wav", ".aae", ".thm"),
+    *(".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf", ".pef", ".srw"),
+}
+
+HIDDEN = "hidden or system file"
+NO_IMAGE = "not an image"
+BROKEN_LINK = "broken link"
+OUTSIDE = "image outside of a class folder"
+BESIDE_PARTS = "folder beside train/, val/ and test/"
+
+MAX_WRAPPINGS = 8  # folders that hold nothing but one folder; archives have one or two
+
+
+def scan(folder: str | Path) -> ImageSet:
+    """List the labelled images of a folder.
+
+    The classes are the names of the folders in it: `folder/CLASS/**/image`, or, with ready-made parts (in any letter
+    case), `folder/train/CLASS/**/image` beside `val|valid|validation` or `test`. A single folder around all of that, as
+    archives have it, is looked through.
+
+    Args:
+        folder: the folder; nothing in it is touched.
+
+    Returns:
+        The set, with paths and labels, and parts where the folder has them.
+
+    Raises:
+        InputError: there is no such folder, or fewer than two classes in it.
+    """
+    root = Path(folder)
+    _require_folder(root)
+    ignored: Counter[str] = Counter()
+    top = _look_through(_list(str(root), os.path.realpath(root), ignored), ignored)
+    parts = _ready_made(root, top, ignored)
+    if parts:
+        ignored[BESIDE_PARTS] += sum(not _is_part(folder) for folder in top.folders)
+    images: list[tuple[int, str, str, Part]] = []
+    for part, listing in parts or [("", top)]:
+        ignored[OUTSIDE] += len(listing.images)
+        for entry in listing.folders:
+            label = unicodedata.normalize("NFC", entry.name)
+            order = PARTS.index(part) if part else 0
+            found = _images_below(entry, ignored)
+            images.extend((order, label, path, part) for path in found)
+    images.sort()
+    classes = tuple(sorted({label for _, label, _, _ in images}))
+    _require_classes(root, top, classes, ignored)
+    files = tuple(ImageFile(Path(path), label, part) for _, label, path, part in images)
+    return ImageSet(root, classes, files, {kind: number for kind, number in ignored.items() if number}, bool(parts))
+
+
+def find_image_files(folder: Path) -> list[Path]:
+    """Every candidate image below a folder, whatever its class, sorted by path.
+
+    Args:
+        folder: an existing folder.
+    """
+    return [Path(path) for path in sorted(_images_below(_Folder(folder.name, str(folder), str(folder.resolve()))))]
+
+
+@dataclass(frozen=True)
+class _Folder:
+    """A folder to go into: its name, its path as the user writes it, and the place on the disk that it leads to."""
+
+    name: str
+    path: str
+    place: str
+
+
+@dataclass(frozen=True)
+class _Listing:
+    """What lies directly in a folder, sorted by name."""
+
+    folders: tuple[_Folder, ...]
+    images: tuple[str, ...]
+
+
+def _list(path: str, place: str, ignored: Counter[str]) -> _Listing:
+    folders, images = [], []
+    try:
+        with os.scandir(path) as entries:
+            for entry in entries:
+                name = entry.name
+                if name.startswith(".") or name.casefold() in JUNK:
+                    ignored[HIDDEN] += 1
+                elif entry.is_dir():
+                    inner = os.path.realpath(entry.path) if entry.is_symlink() else f"{place}{os.sep}{name}"
+                    folders.append(_Folder(name, entry.path, inner))
+                elif not entry.is_file():  # also pipes and sockets, which would be waited for
+                    ignored[BROKEN_LINK if entry.is_symlink() else NO_IMAGE] += 1
+                elif _is_candidate(entry):
+                    images.append(entry.path)
+                else:
+                    ignored[NO_IMAGE] += 1
+    except OSError as error:
+        raise InputError(
+            f"the folder {path} cannot be listed ({error.strerror or error})", "check its permissions"
+        ) from None
+    return _Listing(tuple(sorted(folders, key=lambda folder: folder.name)), tuple(sorted(images)))
+
+
+def _is_candidate(entry: os.DirEntry[str]) -> bool:
+    suffix = PurePath(entry.name).suffix.lower()
+    if suffix in EXTENSIONS:
+        return True
+    if suffix in NO_IMAGES:
+        return False
+    try:
+        with Path(entry.path).open("rb") as file:
+            return bool(sniff(file.read(SNIFF_BYTES)))
+    except OSError:
+        return False
+
+
+def _images_below(folder: _Folder, ignored: Counter[str] | None = None) -> Iterator[str]:
+    """Every candidate below a folder. Links are followed, but not into a folder that they lie in."""
+    counted: Counter[str] = Counter() if ignored is None else ignored
+    waiting = [(folder, frozenset([folder.place]))]
+    while waiting:
+        current, above = waiting.pop()
+        listing = _list(current.path, current.place, counted)
+        yield from listing.images
+        waiting.extend((inner, above | {inner.place}) for inner in listing.folders if inner.place not in above)
+
+
+def _look_through(listing: _Listing, ignored: Counter[str]) -> _Listing:
+    """Go into single folders until there is a choice; a single folder of images stays what it is, one class."""
+    for _ in range(MAX_WRAPPINGS):
+        if len(listing.folders) != 1 or listing.images:
+            break
+        counted: Counter[str] = Counter()
+        inner = _list(listing.folders[0].path, listing.folders[0].place, counted)
+        if not inner.folders:
+            break
+        ignored.update(counted)
+        listing = inner
+    return listing
+
+
+def _ready_made(root: Path, top: _Listing, ignored: Counter[str]) -> list[tuple[Part, _Listing]]:
+    """The part folders, if these are ready-made parts: train and at least one other, holding folders."""
+    named = [(PART_NAMES[folder.name.casefold()], folder) for folder in top.folders if _is_part(folder)]
+    names = {part for part, _ in named}
+    if "train" not in names and len(named) == len(top.folders) >= 2:
+        shown = " and ".join(f"{folder.name}/" for _, folder in named)
+        raise InputError(f"{root} holds {shown} but no train/", "add a train/ folder with one folder per class")
+    if len(names) < 2 or "train" not in names:
+        return []
+    counted: Counter[str] = Counter()
+    listings = [(part, _list(folder.path, folder.place, counted)) for part, folder in named]
+    # vehicles may well be sorted into bus/, test/ and train/: parts hold class folders, classes hold images
+    if not all(listing.folders for part, listing in listings if part == "train"):
+        return []
+    ignored.update(counted)
+    return listings
+
+
+def _is_part(folder: _Folder) -> bool:
+    return folder.name.casefold() in PART_NAMES
+
+
+def _require_folder(root: Path) -> None:
+    if root.is_dir():
+        return
+    if root.exists():
+        raise InputError(f"{root} is a file", "expected a folder with one folder of images per class")
+    siblings = [path.name for path in root.parent.iterdir() if path.is_dir()] if root.parent.is_dir() else []
+    near = difflib.get_close_matches(root.name, siblings, n=1)
+    fix = f"did you mean {root.parent / near[0]}?" if near else "expected a folder with one folder of images per class"
+    raise InputError(f"there is no folder {root}", fix)
+
+
+def _require_classes(root: Path, top: _Listing, classes: tuple[str, ...], ignored: Counter[str]) -> None:
+    if len(classes) >= 2:
+        return
+    each = "put the images of each class into a folder of its own, two classes or more"
+    if classes:
+        raise InputError(f"{root} holds only one class ({classes[0]!r})", each)
+    if top.images:
+        raise InputError(f"{root} holds {len(top.images)} images but no class folders", each)
+    if not top.folders:
+        raise InputError(f"{root} holds no class folders", each)
+    others = f", only {ignored[NO_IMAGE]} files that are not images" if ignored[NO_IMAGE] else ""
+    raise InputError(f"{root} holds {len(top.folders)} folders but no images{others}", f"{each}; JPEG or PNG is best")

@@ -1,0 +1,1 @@
+"""What a model is worth: metrics and their evaluation on images. Imports nothing."""

@@ -1,0 +1,78 @@
+"""A predictor on labelled images: metrics, and one row per image. May import predict, data/ and the ground modules."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imgclf import runs
+from imgclf.data.imageset import ImageFile
+from imgclf.errors import InputError
+from imgclf.evaluation.metrics import Metrics, compute
+from imgclf.predict import Predictor, Skipped
+from imgclf.progress import track
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a predictor made of labelled images.
+
+    Attributes:
+        metrics: over all images that could be read.
+        images: those images, in their order.
+        labels: their true class indices, int64 `(n,)`.
+        probabilities: float32 `(n, C)`.
+        skipped: images that could not be read.
+    """
+
+    metrics: Metrics
+    images: tuple[ImageFile, ...]
+    labels: NDArray[np.int64]
+    probabilities: NDArray[np.float32]
+    skipped: tuple[Skipped, ...]
+
+    def write(self, path: Path, classes: tuple[str, ...], root: Path) -> Path:
+        """Write one row per image: path, true and predicted label, every probability, loss."""
+        rows = []
+        for image, label, scores in zip(self.images, self.labels, self.probabilities, strict=True):
+            best = int(scores.argmax())
+            loss = -float(np.log(max(float(scores[label]), 1e-7)))
+            shown = image.path.relative_to(root).as_posix() if image.path.is_relative_to(root) else str(image.path)
+            rows.append([shown, classes[label], classes[best], f"{scores[best]:.6f}", f"{loss:.6f}",
+                         *(f"{score:.6f}" for score in scores)])  # fmt: skip
+        header = ["path", "label", "prediction", "probability", "loss", *(f"p:{name}" for name in classes)]
+        return runs.write_csv(path, header, rows)
+
+
+def evaluate(predictor: Predictor, images: tuple[ImageFile, ...]) -> Evaluation:
+    """Predict labelled images and measure.
+
+    Args:
+        predictor: of a run or a model file.
+        images: with labels among the predictor's classes; classes are matched by name.
+
+    Raises:
+        InputError: a label that the predictor does not know, or no image that can be read.
+    """
+    index = {name: number for number, name in enumerate(predictor.classes)}
+    strange = sorted({image.label for image in images} - set(index))
+    if strange:
+        raise InputError(f"the model does not know the class {strange[0]!r}",
+                         f"expected folders named {', '.join(predictor.classes[:12])}")  # fmt: skip
+    kept: list[ImageFile] = []
+    scores: list[tuple[float, ...]] = []
+    skipped: list[Skipped] = []
+    results = predictor.each(image.path for image in images)
+    for image, result in zip(images, track(results, "evaluating", len(images)), strict=True):
+        if isinstance(result, Skipped):
+            skipped.append(result)
+        else:
+            kept.append(image)
+            scores.append(result.scores)
+    if not kept:
+        raise InputError("none of the images could be read", "expected at least one image with a known class")
+    labels = np.array([index[image.label] for image in kept], np.int64)
+    probabilities = np.array(scores, np.float32)
+    metrics = compute(labels, probabilities, predictor.classes)
+    return Evaluation(metrics, tuple(kept), labels, probabilities, tuple(skipped))

@@ -1,0 +1,1 @@
+"""Mobile files: converted in a child process, proven against Keras. Imports nothing."""

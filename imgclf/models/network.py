@@ -1,0 +1,83 @@
+"""A backbone with a head, cut where training wants it: one graph, shared weights. May import Keras."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+
+POOL = "pool"  # the layer at whose output the head stage cuts
+
+
+@dataclass(frozen=True)
+class Network:
+    """A backbone, average pooling and a head as one flat functional graph.
+
+    The models that the methods give share their layers with it: what is trained in one is trained in all.
+
+    Attributes:
+        backbone: image `(N, H, W, channels)`, values 0..255, to feature map `(N, h, w, F)`.
+        head: pooled features `(N, F)` to what is trained: `(N, C)` softmax, or `(N, 1)` sigmoid when binary.
+        model: image to what is trained.
+        classes: class names, in the order of the outputs.
+        binary: one sigmoid unit is trained, for the second of two classes.
+    """
+
+    backbone: Any
+    head: Any
+    model: Any
+    classes: tuple[str, ...]
+    binary: bool
+
+    @property
+    def pooled(self) -> Any:
+        """Image to pooled features `(N, F)`."""
+        return keras.Model(self.model.inputs[0], self.model.get_layer(POOL).output, name="pooled")
+
+    def below(self, layer: str) -> Any:
+        """Image to the output of a layer of the backbone."""
+        return keras.Model(self.model.inputs[0], self.backbone.get_layer(layer).output, name="below")
+
+    def above(self, layer: str) -> Any:
+        """The output of a layer of the backbone to what is trained."""
+        return keras.Model(self.backbone.get_layer(layer).output, self.model.output, name="above")
+
+    def targets(self, one_hot: Any) -> Any:
+        """Labels as the training output wants them: one-hot `(N, C)` as it is, or `(N, 1)` when binary."""
+        return one_hot[:, 1:] if self.binary else one_hot
+
+    def finished(self) -> Any:
+        """The model as it leaves imgclf: image to float32 `(N, C)` probabilities, also for two classes.
+
+        One trained logit z becomes the softmax of (0, z), which is (1 - sigmoid(z), sigmoid(z)).
+        """
+        if not self.binary:
+            return keras.Model(self.model.inputs[0], self.model.output, name="classifier")
+        kernel, bias = self.head.get_layer("scores").get_weights()
+        scores = keras.layers.Dense(2, activation="softmax", dtype="float32", name="probabilities")
+        outputs = scores(self.model.get_layer(POOL).output)
+        scores.set_weights([np.concatenate([np.zeros_like(kernel), kernel], axis=1), np.concatenate([[0.0], bias])])
+        return keras.Model(self.model.inputs[0], outputs, name="classifier")
+
+
+def assemble(backbone: Any, classes: tuple[str, ...], *, binary: bool, dropout: float, seed: int) -> Network:
+    """Put average pooling, dropout and a fresh head on a backbone.
+
+    Args:
+        backbone: a flat functional model, image to feature map `(N, h, w, F)`.
+        classes: class names, two or more; exactly two when binary.
+        binary: train one sigmoid unit instead of a softmax.
+        dropout: 0..0.9, between pooling and head.
+        seed: of the head's first weights and the dropout.
+    """
+    units, activation = (1, "sigmoid") if binary else (len(classes), "softmax")
+    drop = keras.layers.Dropout(dropout, seed=seed, name="dropout")
+    scores = keras.layers.Dense(
+        units, activation=activation, dtype="float32", name="scores",
+        kernel_initializer=keras.initializers.GlorotUniform(seed=seed),
+    )  # fmt: skip
+    pooled = keras.layers.GlobalAveragePooling2D(name=POOL)(backbone.output)
+    features = keras.Input(pooled.shape[1:], name="features")
+    head = keras.Model(features, scores(drop(features)), name="head")
+    model = keras.Model(backbone.inputs[0], scores(drop(pooled)), name="training")
+    return Network(backbone, head, model, classes, binary)

@@ -1,0 +1,46 @@
+"""Keeps the start-up noise of native libraries off the user's screen. May import the standard library only."""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def hushed() -> Iterator[None]:
+    """Send what native code writes to file descriptors 1 and 2 to nowhere while the block runs.
+
+    TensorFlow, LiteRT and the converter log to the descriptors themselves, past Python's sys.stdout and sys.stderr.
+    Exceptions pass as ever. Not for long work: a crash in the block would be silent.
+    """
+    kept = []
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream, descriptor in ((sys.stdout, 1), (sys.stderr, 2)):
+        if stream is not None:
+            stream.flush()
+        try:
+            kept.append((os.dup(descriptor), descriptor))
+        except OSError:  # a closed descriptor has nothing to hush
+            continue
+        os.dup2(nowhere, descriptor)
+    try:
+        yield
+    finally:
+        for copy, descriptor in kept:
+            os.dup2(copy, descriptor)
+            os.close(copy)
+        os.close(nowhere)
+
+
+def import_tensorflow() -> None:
+    """Import TensorFlow and Keras without their banner; later log lines below errors are off too."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+    if "tensorflow" in sys.modules:
+        return
+    with hushed():
+        import keras  # noqa: F401
+        import tensorflow as tf
+
+        tf.get_logger().setLevel("ERROR")
+        tf.config.list_physical_devices()  # looks for a GPU, and complains now rather than later

@@ -1,0 +1,280 @@
+"""One training from folder to report: the order of the steps, and the run folder around them. May import everything
+below the command line; TensorFlow comes in only when the data has been found to be good.
+"""
+
+import hashlib
+import platform
+import shutil
+import sys
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from imgclf import __version__, predict, runs
+from imgclf.config import TrainConfig
+from imgclf.data.imageset import ImageSet
+from imgclf.data.inspect import inspect, problems, require_trainable
+from imgclf.data.scan import scan
+from imgclf.data.split import assign_parts, leaks, write_split
+from imgclf.data.stage import stage
+from imgclf.errors import ImgclfError, InputError, Interrupted
+from imgclf.evaluation.evaluate import Evaluation, evaluate
+from imgclf.export.tflite import Exported, export
+from imgclf.models import backbones
+from imgclf.noise import import_tensorflow
+from imgclf.progress import say, step, warn
+
+LIBRARIES = ("tensorflow", "keras", "keras-cv", "ai-edge-litert", "numpy", "pillow", "scikit-learn")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What `train_folder` made.
+
+    Attributes:
+        run: the run folder.
+        predictor: the reloaded model.
+        evaluation: of the test part.
+        exports: the mobile files.
+    """
+
+    run: runs.Run
+    predictor: predict.Predictor
+    evaluation: Evaluation
+    exports: tuple[Exported, ...]
+
+
+def train_folder(data: Path, out: Path, config: TrainConfig, *, overwrite: bool = False, command: str = "") -> Outcome:
+    """Train on a folder of labelled images and leave a finished run folder.
+
+    Args:
+        data: the images; nothing in it is touched.
+        out: the run folder to make.
+        config: the settings.
+        overwrite: replace an earlier run at `out`, once the data has been found to be good.
+        command: what the user typed, for the record.
+
+    Raises:
+        InputError, SetupError: nothing is left behind at `out`.
+        CheckFailed: an exported file does not behave like the model; everything else is there.
+        Interrupted: Ctrl-C; the best weights so far are in the run folder, or there is none.
+    """
+    runs.require_free(out, overwrite)
+    if out.resolve().is_relative_to(data.resolve()):
+        raise InputError(f"{out} lies inside the image folder {data}", "choose a run folder elsewhere with --out")
+    row = backbones.get(config.backbone)
+    backbones.check_size(row, config.image_size or row.default_size)
+    images = check_folder(data, workers=config.workers)
+    require_trainable(images)
+    images = assign_parts(images, config.val_share, config.test_share, config.seed)
+    report_data(images)
+    import_tensorflow()
+    from imgclf.models.weights import resolve_weights
+
+    size = config.image_size or row.default_size
+    resolve_weights(config.weights, row, config.alpha, (size, size))  # missing weights are said before any work
+    run = runs.Run.create(out, overwrite)
+    with run.lock(), _guarded(run):
+        return _train(run, images, config, size, command)
+
+
+def check_folder(data: Path, workers: int | None = None) -> ImageSet:
+    """Scan a folder and decode every file in it completely."""
+    return inspect(scan(data), workers=workers)
+
+
+def report_data(images: ImageSet) -> None:
+    """Say what was found: counts, every unreadable file once, repaired ones, leaks."""
+    for line in data_notes(images):
+        say(line)
+    for problem in problems(images):
+        warn(problem)
+    for kept, copy in leaks(images):
+        warn(f"{copy.path} ({copy.part}) is the same picture as {kept.path} ({kept.part})")
+
+
+def data_notes(images: ImageSet) -> list[str]:
+    """The findings as sentences, for the screen and the report."""
+    counts = images.counts()
+    shown = ", ".join(f"{sum(counts[part].values())} {part}" for part in ("train", "val", "test") if part in counts)
+    origin = "the folder's own parts" if images.has_parts else "split by content"
+    notes = [f"{len(images.usable)} images in {len(images.classes)} classes: {shown} ({origin})"]
+    repaired = sum(image.verdict == "repairable" for image in images.images)
+    if repaired:
+        notes.append(f"{repaired} images are not plain upright JPEG or PNG and were brought into that form in a copy")
+    if images.unreadable:
+        notes.append(f"{len(images.unreadable)} files cannot be read and are left out")
+    if images.ignored:
+        kinds = ", ".join(f"{number} {kind}" for kind, number in sorted(images.ignored.items()))
+        notes.append(f"ignored: {kinds}")
+    return notes
+
+
+@contextmanager
+def _guarded(run: runs.Run) -> Iterator[None]:
+    """Leave no half-made run: whatever fails before there is a model takes the folder with it."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        kept = _give_up(run, "interrupted")
+        after = f"the trained model is in {run.root}" if kept else "nothing was trained yet"
+        raise Interrupted("interrupted", f"{after}; start again with the same command"
+                          + (" and --overwrite" if kept else "")) from None  # fmt: skip
+    except Interrupted:
+        raise
+    except ImgclfError:
+        _give_up(run, "failed")
+        raise
+    except OSError as error:
+        _give_up(run, "failed")
+        raise runs.disk_error(error, run.root) from error
+    except BaseException:
+        # a bug: the log stays, so that it can be reported
+        runs.write_text(run / runs.LOG, traceback.format_exc())
+        run.set_state("failed")
+        raise
+
+
+def _give_up(run: runs.Run, state: str) -> bool:
+    """Mark a run that has a model, remove one that has none; whether it had one."""
+    if (run / runs.MODEL).is_file():
+        run.set_state(state)
+        return True
+    shutil.rmtree(run.root, ignore_errors=True)
+    return False
+
+
+def _train(run: runs.Run, images: ImageSet, config: TrainConfig, size: int, command: str) -> Outcome:
+    from imgclf.models.files import save_keras_model
+    from imgclf.training.train import train
+
+    write_split(images, run / runs.SPLIT)
+    runs.write_classes(run / runs.CLASSES, images.classes)
+    _write_config(run, images, config, {}, command, notes=[])
+    staged = stage(images, run / runs.STAGE, (size, size), workers=config.workers)
+    run.set_state("running", stage="training")
+    trained = train(staged, config)
+    changed = {k: v for k, v in trained.config.to_json().items() if v != config.to_json()[k]}
+    _write_config(run, images, config, changed, command, notes=list(trained.notes), parameters=trained.parameters)
+    _write_history(run, trained.history)
+    with step("saving the model and reading it back", 1, "file") as bar:
+        save_keras_model(trained.model, run / runs.MODEL)
+        bar.update()
+    shutil.rmtree(run / runs.STAGE, ignore_errors=True)
+    if trained.interrupted:
+        run.set_state("interrupted")
+        raise Interrupted(f"interrupted: the best weights so far are in {run / runs.MODEL}",
+                          f"measure them with `imgclf evaluate {run.root}`, write mobile files with "
+                          f"`imgclf export {run.root}`, or train again with --overwrite")  # fmt: skip
+    run.set_state("running", stage="evaluation")
+    predictor = predict.load(run.root)
+    tested = evaluate(predictor, images.part("test"))
+    runs.write_json(run / runs.METRICS, tested.metrics.to_json())
+    tested.write(run / runs.PREDICTIONS, predictor.classes, images.root)
+    run.set_state("running", stage="export")
+    exports = export(run, config.formats, [image.path for image in tested.images], tested.labels,
+                     tested.probabilities) if config.formats else ()  # fmt: skip
+    run.set_state("done")
+    from imgclf.report.collect import write_run_report
+
+    with step("writing the report", 1, "page") as bar:
+        write_run_report(run)
+        bar.update()
+    return Outcome(run, predictor, tested, exports)
+
+
+def _write_config(
+    run: runs.Run, images: ImageSet, config: TrainConfig, decided: dict[str, Any], command: str, *,
+    notes: list[str], parameters: int | None = None,
+) -> None:  # fmt: skip
+    runs.write_json(
+        run / runs.CONFIG,
+        {
+            "schema": runs.SCHEMA,
+            "imgclf": __version__,
+            "created": runs.timestamp(),
+            "command": command,
+            "settings": config.to_json(),
+            "decided": decided,
+            "notes": notes,
+            "parameters": parameters,
+            "data": {"folder": str(images.root.resolve()), "fingerprint": fingerprint(images),
+                     "notes": data_notes(images)},
+            "versions": versions(),
+        },
+    )  # fmt: skip
+
+
+def _write_history(run: runs.Run, history: Sequence[Any]) -> None:
+    from imgclf.training.fit import METRICS
+
+    header = ["stage", "epoch", *METRICS, *(f"val_{name}" for name in METRICS), "learning_rate", "seconds", "kept"]
+    rows = [
+        [row.stage, row.epoch, *(f"{row.train[name]:.6f}" for name in METRICS),
+         *(f"{row.val[name]:.6f}" for name in METRICS), f"{row.learning_rate:.3g}", f"{row.seconds:.2f}", int(row.kept)]
+        for row in history
+    ]  # fmt: skip
+    runs.write_csv(run / runs.HISTORY, header, rows)
+
+
+def fingerprint(images: ImageSet) -> str:
+    """A hash of what was trained and tested on: every usable image's content, label and part; 16 hexadecimal digits."""
+    lines = sorted(f"{image.key} {image.part} {image.label}" for image in images.usable)
+    return hashlib.blake2b("\n".join(lines).encode(), digest_size=8).hexdigest()
+
+
+def versions() -> dict[str, str]:
+    """Python's and the libraries' versions."""
+    found = {"python": platform.python_version(), "platform": sys.platform}
+    for name in LIBRARIES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def read_settings(path: Path) -> dict[str, Any]:
+    """The settings of a config.json: of a run, with what was decided filled in, or a plain table of settings.
+
+    Raises:
+        InputError: no JSON, or not of this form, or written by another version.
+    """
+    value = runs.read_json(path / runs.CONFIG if path.is_dir() else path)
+    if not isinstance(value, dict):
+        raise InputError(f"{path} holds no settings", "expected the config.json of a run")
+    if "settings" not in value:
+        return value
+    if value.get("schema") != runs.SCHEMA:
+        raise InputError(f"{path} was written by imgclf {value.get('imgclf', 'unknown')}",
+                         f"this imgclf reads version {runs.SCHEMA} of the file")  # fmt: skip
+    return {**value["settings"], **value.get("decided", {})}
+
+
+def labelled_images(data: Path) -> tuple[Any, ...]:
+    """The images of a labelled folder to measure on: its test part where it has one, otherwise all of them."""
+    images = check_folder(data)
+    for problem in problems(images):
+        warn(problem)
+    return images.part("test") or images.usable
+
+
+def test_images(run: runs.Run) -> tuple[Any, ...]:
+    """The test part of a run, from the user's folder, as split.csv has it.
+
+    Raises:
+        InputError: the folder is gone.
+    """
+    from imgclf.data.split import test_part
+
+    config = runs.read_json(run / runs.CONFIG)
+    folder = Path(config["data"]["folder"])
+    if not folder.is_dir():
+        raise InputError(
+            f"the images of this run are gone from {folder}", "name a folder of labelled images to evaluate"
+        )
+    return test_part(run / runs.SPLIT, folder)

@@ -1,0 +1,135 @@
+"""What the report shows, as plain values. Imports the metrics.
+
+Whoever builds the facts knows the run, whoever renders them only writes.
+A later section of the page is one more field here and one more row in `imgclf.report.page.SECTIONS`.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from imgclf.evaluation.metrics import Metrics
+
+Stage = Literal["head", "fine-tune", "training"]
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryRow:
+    """One epoch.
+
+    Attributes:
+        stage: "head" (only the new layers), "fine-tune" (also part of the backbone), "training" (from scratch).
+        epoch: number within its stage, from 1.
+        loss: on the training images.
+        accuracy: on the training images, 0..1.
+        val_loss: on the validation images; None without any.
+        val_accuracy: on the validation images, 0..1; None without any.
+        learning_rate: at the end of the epoch; None where there is no such thing (a head fitted in closed form).
+        seconds: time the epoch took; None if unknown.
+        kept: whether these weights are the model's; at most one row of a history.
+    """
+
+    stage: Stage
+    epoch: int
+    loss: float
+    accuracy: float
+    val_loss: float | None = None
+    val_accuracy: float | None = None
+    learning_rate: float | None = None
+    seconds: float | None = None
+    kept: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Mistake:
+    """One test image that was predicted wrongly.
+
+    Attributes:
+        path: a file to read the thumbnail from (the staged image or the user's).
+        shown_path: the path to show, as the user knows it.
+        true_label: the class of its folder.
+        predicted_label: the class that was predicted.
+        probability: of the predicted class, 0..1.
+        true_probability: of the true class, 0..1.
+    """
+
+    path: Path
+    shown_path: str
+    true_label: str
+    predicted_label: str
+    probability: float
+    true_probability: float
+
+
+@dataclass(frozen=True, slots=True)
+class ExportRow:
+    """One exported model file and how well it agrees with the Keras model.
+
+    Attributes:
+        name: the file's path within the run folder.
+        format: what it is, for people ("float16", "Keras").
+        bytes: size of the file.
+        agreement: share of the compared images with the same most probable class, 0..1; None if not compared.
+        max_difference: largest difference of any probability; None if not compared.
+        n: number of images compared.
+    """
+
+    name: str
+    format: str
+    bytes: int
+    agreement: float | None = None
+    max_difference: float | None = None
+    n: int = 0
+
+
+@dataclass(frozen=True)
+class ReportFacts:
+    """Everything on the page.
+
+    Attributes:
+        title: the page's title ("clothing").
+        run_name: name of the run folder.
+        created: date and time, ISO 8601.
+        command: the command line that repeats the run.
+        classes: class names in the order of the model's outputs.
+        counts: part ("train", "val", "test") to class to number of images.
+        data_notes: what was found in the data ("3 unreadable files were left out: ..."), a sentence each.
+        backbone: title of the backbone ("MobileNetV2 1.0").
+        image_size: height and width of the model's input in pixels.
+        parameters: number of weights of the whole model.
+        plan: what was decided for this run and why, a sentence each.
+        metrics: on the test images.
+        history: every epoch in the order of training; may be empty.
+        mistakes: wrongly predicted test images, in any order; may be empty.
+        exports: the model files; may be empty.
+        settings: every setting and its value.
+        versions: library to version.
+        seed: the run's seed.
+        fingerprint: hash of the data.
+    """
+
+    title: str
+    run_name: str
+    created: str
+    command: str
+    classes: tuple[str, ...]
+    counts: Mapping[str, Mapping[str, int]]
+    data_notes: Sequence[str]
+    backbone: str
+    image_size: tuple[int, int]
+    parameters: int
+    plan: Sequence[str]
+    metrics: Metrics
+    history: tuple[HistoryRow, ...]
+    mistakes: tuple[Mistake, ...]
+    exports: tuple[ExportRow, ...]
+    settings: Mapping[str, str]
+    versions: Mapping[str, str]
+    seed: int
+    fingerprint: str
+
+    @property
+    def kept(self) -> HistoryRow | None:
+        """The epoch whose weights the model has; None where the history does not say."""
+        return next((row for row in self.history if row.kept), None)

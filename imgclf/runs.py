@@ -1,0 +1,271 @@
+"""The run folder: names, state, lock, atomic writes. Imports the standard library and the ground modules only.
+
+Every file is written to a temporary name beside its place and renamed, so that a reader never sees half a file and a
+kill never leaves one under its real name.
+"""
+
+import csv
+import errno
+import io
+import json
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from imgclf.errors import ImgclfError, InputError, SetupError
+
+SCHEMA = 1  # of the run folder; a reader of another version says so
+
+CONFIG = "config.json"
+STATE = "state.json"
+METRICS = "metrics.json"
+SPLIT = "split.csv"
+CLASSES = "classes.txt"
+HISTORY = "history.csv"
+PREDICTIONS = "predictions.csv"
+MODEL = "model.keras"
+REPORT = "report.html"
+LOG = "log.txt"
+EXPORTS = "exports"
+STAGE = "stage"
+LOCK = ".lock"
+
+_UMASK = os.umask(0)  # the only way to read it is to set it
+os.umask(_UMASK)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[Path]:
+    """Give a temporary path beside `path`; rename it to `path` when the block ends well, remove it otherwise.
+
+    Raises:
+        SetupError: the disk is full or the folder cannot be written.
+    """
+    handle, name = tempfile.mkstemp(dir=_folder(path.parent), prefix=".", suffix=".part" + path.suffix)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        temporary.chmod(0o666 & ~_UMASK)  # mkstemp is for secrets; a report is for sharing
+        yield temporary
+        temporary.replace(path)
+    except OSError as error:
+        raise disk_error(error, path) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> Path:
+    """Write UTF-8 text atomically; newlines stay as they are."""
+    with writing(path) as temporary:
+        temporary.write_bytes(text.encode("utf-8"))
+    return path
+
+
+def write_json(path: Path, value: Any) -> Path:
+    """Write plain JSON atomically, indented, with a final newline; NaN is refused (ValueError)."""
+    return write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> Path:
+    """Write a table atomically, as RFC 4180 has it but with plain newlines."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    return write_text(path, text.getvalue())
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file; InputError names the file when it is missing or damaged."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{path} is missing", "expected a finished run folder of imgclf") from None
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be read ({error})", "expected the JSON file that imgclf wrote") from None
+
+
+def disk_error(error: OSError, path: Path) -> ImgclfError:
+    """Turn the operating system's word on a failed write into one line with its fix."""
+    if error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)):
+        return SetupError(f"the disk is full: {path} could not be written", "free some space or choose another --out")
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return SetupError(f"{path} cannot be written ({error.strerror})", "choose a folder you may write to with --out")
+    return SetupError(
+        f"{path} could not be written ({error.strerror or error})", "check the disk or choose another --out"
+    )
+
+
+def _folder(folder: Path) -> Path:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise InputError(f"{folder} is not a folder", "choose another --out") from None
+    except OSError as error:
+        raise disk_error(error, folder) from error
+    return folder
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder. Its files' names are the constants of this module: `run / METRICS`."""
+
+    root: Path
+
+    def __truediv__(self, name: str) -> Path:
+        return self.root / name
+
+    @classmethod
+    def create(cls, root: Path, overwrite: bool = False) -> "Run":
+        """Make an empty run folder.
+
+        Args:
+            root: where; its parents are made too.
+            overwrite: replace an existing run. Only a folder that imgclf made (or an empty one) is ever replaced.
+
+        Raises:
+            InputError: the folder exists and overwrite is off, or it is not a run of imgclf, or another process
+                is training in it.
+            SetupError: it cannot be written.
+        """
+        if require_free(root, overwrite):
+            with cls(root).lock():
+                cls(root)._clear()
+        _folder(root)
+        run = cls(root)
+        run.set_state("running", stage="start")
+        return run
+
+    @classmethod
+    def open(cls, root: Path) -> "Run":
+        """Open an existing run folder.
+
+        Raises:
+            InputError: it is missing, no run, or written by another version.
+        """
+        if not root.exists():
+            raise InputError(f"{root} does not exist", "expected a run folder made by `imgclf train`")
+        if not (root / STATE).is_file():
+            raise InputError(f"{root} is not a run folder", f"expected one made by `imgclf train` (with {STATE})")
+        state = read_json(root / STATE)
+        if not isinstance(state, dict) or state.get("schema") != SCHEMA:
+            found = state.get("schema") if isinstance(state, dict) else None
+            version = state.get("imgclf", "unknown") if isinstance(state, dict) else "unknown"
+            raise InputError(
+                f"{root} was written by imgclf {version} (run folder version {found})",
+                f"this imgclf reads version {SCHEMA}: train again, or install imgclf {version}",
+            )
+        return cls(root)
+
+    def _clear(self) -> None:
+        for item in self.root.iterdir():
+            if item.name == LOCK:
+                continue
+            try:
+                if item.is_dir() and not item.is_symlink():
+                    shutil.rmtree(item)
+                else:
+                    item.unlink()
+            except OSError as error:
+                raise disk_error(error, item) from error
+
+    def set_state(self, state: str, **facts: Any) -> None:
+        """Write state.json: "running", "interrupted", "done" or "failed", with the stage and whatever else is told."""
+        from imgclf import __version__
+
+        value = {"schema": SCHEMA, "imgclf": __version__, "state": state, **facts, "time": timestamp()}
+        write_json(self / STATE, value)
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """What state.json says."""
+        value: dict[str, Any] = read_json(self / STATE)
+        return value
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The class names in the order of the model's outputs."""
+        return read_classes(self / CLASSES)
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the run for this process.
+
+        Raises:
+            InputError: another process holds it.
+        """
+        with (self / LOCK).open("a+b") as handle:
+            if not _try_lock(handle.fileno()):
+                raise InputError(f"another process is training in {self.root}", "wait for it or choose another --out")
+            yield
+
+
+def require_free(root: Path, overwrite: bool = False) -> bool:
+    """Check that a run may be made at `root`; whether there is an earlier one to be replaced.
+
+    Raises:
+        InputError: the folder exists and overwrite is off, or it is not a run of imgclf.
+    """
+    if not (root.is_symlink() or root.exists()):
+        return False
+    if not root.is_dir():
+        raise InputError(f"{root} is a file", "choose another --out")
+    if not any(root.iterdir()):
+        return False
+    if not (root / STATE).is_file():
+        raise InputError(f"{root} exists and is not a run of imgclf", "choose another --out")
+    if not overwrite:
+        raise InputError(f"{root} exists already", "use --overwrite to replace it, or another --out")
+    return True
+
+
+def free_folder(name: str, parent: Path = Path("runs")) -> Path:
+    """The first of runs/NAME, runs/NAME-2, ... that is not taken."""
+    number = 1
+    while True:
+        root = parent / (name if number == 1 else f"{name}-{number}")
+        if not root.exists():
+            return root
+        number += 1
+
+
+def _try_lock(descriptor: int) -> bool:
+    """Take the operating system's own lock on an open file; it goes with the process, so a kill leaves none behind."""
+    try:
+        if os.name == "nt":
+            import msvcrt
+
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined, unused-ignore]
+        else:
+            import fcntl
+
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+def timestamp() -> str:
+    """The local time, as ISO 8601 with the offset, to the second."""
+    return time.strftime("%Y-%m-%dT%H:%M:%S%z")
+
+
+def write_classes(path: Path, classes: Sequence[str]) -> Path:
+    """Write one class name a line. A line break within a name becomes a space: the file is read by phones."""
+    return write_text(path, "".join(" ".join(name.splitlines()) + "\n" for name in classes))
+
+
+def read_classes(path: Path) -> tuple[str, ...]:
+    """Read a file with one class name a line."""
+    try:
+        return tuple(path.read_text(encoding="utf-8").removesuffix("\n").split("\n"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"{path} cannot be read ({error})", "expected a text file with one class name a line"
+        ) from None

@@ -1,0 +1,352 @@
+"""The report as a reader, a hostile file name and a phone meet it."""
+
+import base64
+import html
+import io
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from imgclf.errors import ImgclfError
+from imgclf.evaluation.metrics import compute
+from imgclf.report.facts import ExportRow, HistoryRow, Mistake, ReportFacts
+from imgclf.report.page import MAX_MATRIX, MAX_THUMBNAILS, render, write_report
+from imgclf.report.plots import THUMBNAIL_SIDE, thumbnail
+
+HOSTILE = (
+    "<script>alert(1)</script>",
+    "\"><img src=x onerror=alert(1)> ' `",
+    "two\nlines\tand\x00nul",
+    "\u202eeslaf \u05e9\u05dc\u05d5\u05dd",
+    "{{ 7 * 7 }}{% raw %}",
+    "w" * 240,
+    "lone \udcff surrogate",
+)
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
+
+class Page(HTMLParser):
+    """What a browser would see: every start tag with its attributes, and the text outside of tags."""
+
+    def __init__(self, source: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.chunks: list[str] = []
+        self.feed(source)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag in ("th", "td", "dt", "dd", "p", "li", "span"):  # stand apart, also without a space in the source
+            self.chunks.append(" ")
+
+    def handle_data(self, data: str) -> None:
+        if self.tags[-1:] and self.tags[-1][0] != "style":
+            self.chunks.append(data)
+
+    @property
+    def text(self) -> str:
+        """Words as they are read: no-break spaces and line breaks are spaces."""
+        return " ".join("".join(self.chunks).split())
+
+    def values(self, name: str) -> list[str]:
+        """Every value of one attribute."""
+        return [value or "" for _, attributes in self.tags for key, value in attributes.items() if key == name]
+
+
+def facts_of(classes: tuple[str, ...], n: int = 60, **changes: object) -> ReportFacts:
+    """A plausible run over the given classes; every seventh image is wrong."""
+    size = len(classes)
+    labels = np.arange(n) % size
+    predicted = np.where(np.arange(n) % 7 == 6, (labels + 1) % size, labels)
+    probabilities = np.full((n, size), 0.1 / (size - 1))
+    probabilities[np.arange(n), predicted] = 0.9
+    history = (
+        HistoryRow("head", 1, 0.9, 0.70, 0.8, 0.72, 1e-3, 2.0),
+        HistoryRow("head", 2, 0.6, 0.80, 0.7, 0.78, 1e-3, 2.0),
+        HistoryRow("fine-tune", 1, 0.4, 0.90, 0.5, 0.86, 1e-4, 61.0, kept=True),
+    )
+    facts = ReportFacts(
+        title="demo",
+        run_name="first",
+        created="2025-11-21T02:40:12+00:00",
+        command="imgclf train demo --out first",
+        classes=classes,
+        counts={part: dict.fromkeys(classes, 9) for part in ("train", "val", "test")},
+        data_notes=("2 unreadable files were left out.",),
+        backbone="MobileNetV2 1.0",
+        image_size=(160, 224),
+        parameters=2_257_984,
+        plan=("Fine-tuning the top 3 blocks, 1 epoch.",),
+        metrics=compute(labels, probabilities, classes),
+        history=history,
+        mistakes=(),
+        exports=(
+            ExportRow("model.keras", "Keras", 9_560_000),
+            ExportRow("exports/model_float32.tflite", "float32", 8_880_000, 1.0, 2.4e-5, 60),
+            ExportRow("exports/model_float16.tflite", "float16", 4_470_000, 0.995, 2.1e-3, 60),
+            ExportRow("exports/model_int8.tflite", "int8", 2_610_000, 0.95, 0.18, 60),
+        ),
+        settings={"backbone": "mobilenet_v2", "batch size": "32"},
+        versions={"TensorFlow": "2.21.0"},
+        seed=42,
+        fingerprint="9f2c4b7d",
+    )
+    return replace(facts, **changes)  # type: ignore[arg-type]
+
+
+def mistakes_in(folder: Path, number: int, side: int = 400) -> tuple[Mistake, ...]:
+    """Mistakes with noise for pictures, which JPEG cannot make small."""
+    random = np.random.default_rng(1)
+    path = folder / "noise.png"
+    Image.fromarray(random.integers(0, 256, (side, side, 3), np.uint8)).save(path)
+    return tuple(Mistake(path, f"cat/{at}.png", "cat", "dog", 0.5 + at / 2000, 0.1) for at in range(number))
+
+
+def test_says_what_the_model_is_worth_in_plain_words() -> None:
+    facts = facts_of(("cat", "dog"), n=70)
+    text = Page(render(facts)).text
+    assert "Right on 60 of 70 test images: 85.7 %, and with 95 % confidence between 75.7 and 92.1 %" in text
+    assert "Only 70 test images" in text
+    assert "Always answering cat would be right on 50.0 %" in text
+    assert "MobileNetV2 1.0" in text
+    assert "224 × 160" in text
+    assert "2,257,984" in text
+    assert "fine-tuning epoch 1, validation accuracy 86.0 %" in text
+    assert "1 min 5 s" in text
+
+
+def test_sections_come_in_order_and_the_contents_lead_to_them() -> None:
+    page = Page(render(facts_of(("cat", "dog"))))
+    sections = [attributes["id"] for tag, attributes in page.tags if tag == "section"]
+    assert sections == ["result", "files", "training", "confusion", "classes", "mistakes", "data", "details"]
+    assert [value for value in page.values("href") if value[1:] in sections] == [f"#{anchor}" for anchor in sections]
+
+
+def test_suggests_the_smallest_file_that_agrees() -> None:
+    source = render(facts_of(("cat", "dog")))
+    (chosen,) = re.findall(r'<tr class="chosen">\s*<th scope="row"><bdi class="name">(exports[^<]*)<', source)
+    assert chosen == "exports/model_float16.tflite"
+    bad = (ExportRow("exports/int8.tflite", "int8", 5, 0.95, 0.2, 60),)
+    assert "measure before you ship" in Page(render(facts_of(("cat", "dog"), exports=bad))).text
+    assert "No model files were exported" in Page(render(facts_of(("cat", "dog"), exports=()))).text
+
+
+def test_hostile_names_are_text_everywhere(tmp_path: Path) -> None:
+    mistakes = tuple(
+        Mistake(tmp_path / "gone.jpg", f"{name}.jpg", name, HOSTILE[0], 0.99, 0.001) for name in HOSTILE[1:]
+    )
+    facts = facts_of(
+        HOSTILE,
+        title=HOSTILE[0],
+        run_name=HOSTILE[1],
+        command=HOSTILE[0],
+        created='"><script>',
+        backbone=HOSTILE[0],
+        data_notes=HOSTILE,
+        plan=HOSTILE,
+        mistakes=mistakes,
+        exports=(ExportRow(HOSTILE[1], HOSTILE[0], 10, 1.0, 0.0, 5),),
+        settings=dict.fromkeys(HOSTILE, HOSTILE[1]),
+        versions={HOSTILE[0]: HOSTILE[2]},
+        fingerprint=HOSTILE[0],
+    )
+    source = render(facts)
+    page = Page(source)
+    harmless = Page(render(facts_of(tuple("abcdefg"))))
+    assert {tag for tag, _ in page.tags} <= {tag for tag, _ in harmless.tags} | {"ul", "li"}
+    assert not {"script", "img"} & {tag for tag, _ in page.tags}
+    assert not [name for _, attributes in page.tags for name in attributes if name.startswith("on")]
+    assert "{{ 7 * 7 }}{% raw %}" in page.text
+    assert "two␊lines␉and␀nul" in page.text
+    assert "\x00" not in source
+    assert "lone \\udcff surrogate" in page.text
+    # A right-to-left name stays alone in its own element.
+    assert len(re.findall(rf"<bdi[^>]*>{HOSTILE[3]}</bdi>", source)) == 5  # matrix twice, classes, mistakes, data
+
+
+def test_needs_nothing_from_elsewhere(tmp_path: Path) -> None:
+    source = render(facts_of(("cat", "dog"), mistakes=mistakes_in(tmp_path, 3)))
+    page = Page(source)
+    assert page.values("src") and all(value.startswith("data:image/jpeg;base64,") for value in page.values("src"))
+    assert all(value.startswith("#") for value in page.values("href"))
+    assert not {"script", "link", "iframe", "object", "base"} & {tag for tag, _ in page.tags}
+    assert "http://" not in source
+    assert "https://" not in source
+    assert not re.search(r"@import|url\((?!#)", source)
+    assert "default-src 'none'; img-src data:; style-src 'unsafe-inline'" in page.values("content")
+
+
+@pytest.mark.parametrize("number", [2, MAX_MATRIX])
+def test_matrix_shows_every_class(number: int) -> None:
+    facts = facts_of(tuple(f"class {at}" for at in range(number)), n=210)
+    source = render(facts)
+    cells = re.findall(r'<td class="(?:hit|miss|none)"[^>]*>([^<]*)</td>', source)
+    assert [0 if cell == "·" else int(cell) for cell in cells] == [n for row in facts.metrics.confusion for n in row]
+
+
+def test_beyond_the_matrix_the_most_confused_pairs_are_listed() -> None:
+    source = render(facts_of(tuple(f"class {at}" for at in range(40)), n=280))
+    text = Page(source).text
+    assert 'class="matrix"' not in source
+    assert "With 40 classes" in text
+    assert re.search(r"Truly Taken for Images Of the true class class \d+ class \d+ \d+ \d+\.\d %", text)
+    assert "The other 20 classes" in text
+
+
+def test_thousand_classes_stay_readable() -> None:
+    source = render(facts_of(tuple(f"class {at}" for at in range(1000)), n=2000))
+    assert "The other 980 classes" in Page(source).text
+    assert len(source) < 1_500_000
+
+
+def test_without_mistakes_history_and_notes() -> None:
+    perfect = compute(np.array([0, 1]), np.eye(2), ("cat", "dog"))
+    facts = facts_of(("cat", "dog"), metrics=perfect, history=(), data_notes=(), plan=())
+    page = Page(render(facts))
+    assert "every test image was named correctly" in page.text
+    assert "No history of the training was recorded" in page.text
+    assert "svg" not in {tag for tag, _ in page.tags}
+    assert "mix-ups" not in page.text
+
+
+def test_one_test_image_and_a_class_without_any() -> None:
+    facts = facts_of(("cat", "dog"), metrics=compute(np.array([0]), np.array([[0.2, 0.8]]), ("cat", "dog")))
+    text = Page(render(facts)).text
+    assert "Right on 0 of 1 test image:" in text
+    assert "None" not in text
+    assert "nan" not in text.lower()
+
+
+def test_history_without_validation_says_so() -> None:
+    rows = (HistoryRow("training", 1, 0.9, 0.5), HistoryRow("training", 2, float("nan"), 0.6, kept=True))
+    source = render(facts_of(("cat", "dog"), history=rows))
+    text = Page(source).text
+    assert "There were no validation images" in text
+    assert "Kept: training epoch 2." in text
+    assert source.count("<svg") == 2
+
+
+def test_curves_mark_the_stages_and_take_the_colours_of_the_page() -> None:
+    source = render(facts_of(("cat", "dog")))
+    for drawing in re.findall(r"<svg.*?</svg>", source, flags=re.DOTALL):
+        assert ">head</text>" in drawing
+        assert ">fine-tuning</text>" in drawing
+        assert "var(--accent)" in drawing
+        assert not re.findall(r"(?:fill|stroke): #", drawing)
+    ids = re.findall(r' id="([^"]+)"', source)
+    assert len(ids) == len(set(ids))
+
+
+def test_same_facts_give_the_same_page() -> None:
+    facts = facts_of(("cat", "dog"))
+    assert render(facts) == render(facts)
+
+
+def test_worst_mistakes_first_and_bounded(tmp_path: Path) -> None:
+    facts = facts_of(("cat", "dog"), mistakes=mistakes_in(tmp_path, 500))
+    source = render(facts)
+    page = Page(source)
+    assert page.values("src") and len(page.values("src")) == MAX_THUMBNAILS
+    assert f"the first {MAX_THUMBNAILS} of 500 mistakes" in page.text
+    assert len(source) < 1_000_000
+    shown = re.findall(r'class="path"><bdi class="name">cat/(\d+)\.png', source)
+    assert [int(number) for number in shown] == list(range(499, 499 - MAX_THUMBNAILS, -1))
+
+
+def test_thumbnails_are_upright_and_small(tmp_path: Path) -> None:
+    path = tmp_path / "sideways.jpg"
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be shown turned by a quarter
+    Image.new("RGB", (600, 300), "red").save(path, exif=exif)
+    address = thumbnail(path)
+    assert address is not None
+    with Image.open(io.BytesIO(base64.b64decode(address.split(",")[1]))) as small:
+        assert small.size == (THUMBNAIL_SIDE // 2, THUMBNAIL_SIDE)
+        assert small.format == "JPEG"
+
+
+def test_thumbnail_of_a_deep_image_is_not_clipped_to_white(tmp_path: Path) -> None:
+    path = tmp_path / "deep.png"
+    Image.fromarray(np.full((40, 40), 0x8000, np.uint16)).save(path)
+    address = thumbnail(path)
+    assert address is not None
+    with Image.open(io.BytesIO(base64.b64decode(address.split(",")[1]))) as small:
+        assert small.convert("L").getpixel((20, 20)) == pytest.approx(128, abs=2)
+
+
+@pytest.mark.parametrize("content", [b"", b"not an image", b"\xff\xd8\xff\xe0 broken"])
+def test_picture_that_cannot_be_read_leaves_a_gap_not_an_error(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "bad.jpg"
+    path.write_bytes(content)
+    facts = facts_of(("cat", "dog"), mistakes=(Mistake(path, "bad.jpg", "cat", "dog", 0.9, 0.1),))
+    assert "no preview" in Page(render(facts)).text
+
+
+def test_probabilities_are_never_rounded_to_certainty(tmp_path: Path) -> None:
+    mistakes = (Mistake(tmp_path / "gone", "x.jpg", "cat", "dog", 0.99999, 0.00001),)
+    text = Page(render(facts_of(("cat", "dog"), mistakes=mistakes))).text
+    assert "dog > 99.9 % truly cat < 0.1 %" in text
+
+
+def test_write_report_replaces_the_old_one_and_leaves_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "report.html"
+    path.write_text("old")
+    facts = facts_of(HOSTILE)
+    assert write_report(facts, path) == path
+    assert path.read_text(encoding="utf-8") == render(facts)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_write_report_says_what_is_in_the_way(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ImgclfError, match="file"):
+        write_report(facts_of(("cat", "dog")), tmp_path / "file" / "report.html")
+
+
+@pytest.mark.browser
+@pytest.mark.skipif(CHROMIUM is None, reason="needs chromium, chromium-browser or google-chrome on the PATH")
+@pytest.mark.parametrize("width", [390, 1280])
+def test_nothing_overflows_in_a_browser(tmp_path: Path, width: int) -> None:
+    """The page in a frame of a phone's width; Chromium's own window does not go below 500 pixels."""
+    mistakes = tuple(
+        replace(mistake, true_label=HOSTILE[5], shown_path=HOSTILE[5]) for mistake in mistakes_in(tmp_path, 9)
+    )
+    classes = (*HOSTILE[:6], *(f"class number {at}" for at in range(20)))
+    facts = facts_of(classes, n=260, title=HOSTILE[5], plan=HOSTILE[:6], command=HOSTILE[5], mistakes=mistakes)
+    report = html.escape(render(facts))
+    wrapper = tmp_path / "wrapper.html"
+    wrapper.write_text(
+        f"""<!DOCTYPE html><iframe id="page" width="{width}" height="800" srcdoc="{report}"></iframe><script>
+        const frame = document.getElementById("page");
+        frame.onload = () => {{
+          const root = frame.contentDocument.documentElement;
+          const pictures = [...frame.contentDocument.images].filter(image => !image.naturalWidth).length;
+          document.title = ["measured", root.clientWidth, root.scrollWidth, pictures].join(" ");
+        }};</script>""",
+        encoding="utf-8",
+    )
+    assert CHROMIUM is not None
+    done = subprocess.run(
+        [
+            CHROMIUM, "--headless", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
+            "--disable-background-networking", "--disable-component-update", f"--user-data-dir={tmp_path / 'profile'}",
+            "--window-size=1400,900", "--dump-dom", *(["--no-sandbox"] if sys.platform == "linux" else []),
+            wrapper.as_uri(),
+        ],
+        capture_output=True, text=True, encoding="utf-8", errors="replace", timeout=120, check=False,
+    )  # fmt: skip
+    measured = re.search(r"<title>measured (\d+) (\d+) (\d+)</title>", done.stdout)
+    assert measured, done.stderr[-2000:]
+    visible, wide, broken = map(int, measured.groups())
+    assert 0 < visible <= width
+    assert wide <= visible
+    assert broken == 0
