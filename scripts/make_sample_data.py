@@ -40,13 +40,15 @@ BLUSH = (240, 150, 160)  # noses, cheeks, the inside of ears
 def ellipse(x: float, y: float, rx: float, ry: float, turn: float = 0.0, arc: tuple[float, float] = (0, 360)) -> Points:
     """Points on an ellipse around (x, y), turned by `turn` degrees, from and to the given angles (0 right, 90 down)."""
     angle = np.radians(np.linspace(*arc, 48))
-    return rotated(np.stack([rx * np.cos(angle), ry * np.sin(angle)], axis=1), turn) + (x, y)
+    centred = rotated(np.stack([rx * np.cos(angle), ry * np.sin(angle)], axis=1), turn)
+    return np.add(centred, (x, y), dtype=np.float64)
 
 
 def rotated(points: Points, degrees: float) -> Points:
     """The points turned around the origin, clockwise as seen."""
     c, s = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
-    return points @ np.array([[c, s], [-s, c]])
+    turned: Points = points @ np.array([[c, s], [-s, c]])
+    return turned
 
 
 def mirrored(points: Points) -> Points:
@@ -129,7 +131,9 @@ def cup(pen: Pen, color: Color, second: Color, rng: Rng) -> None:
     if pattern == 0:
         band = rng.uniform(-0.2, 0.3)
         half = top + (bottom - top) * (band + height) / (2 * height) - 0.03
-        pen.fill(np.array([(-half, band - 0.1), (half, band - 0.1), (half, band + 0.12), (-half, band + 0.12)]), second, 1)
+        pen.fill(
+            np.array([(-half, band - 0.1), (half, band - 0.1), (half, band + 0.12), (-half, band + 0.12)]), second, 1
+        )
     elif pattern == 1:
         for x, y in ((-0.28, -0.2), (0.02, 0.02), (0.3, -0.2), (-0.25, 0.25), (0.27, 0.25)):
             pen.fill(ellipse(x, y, 0.09, 0.09), second, 1)
@@ -218,14 +222,14 @@ def cat(pen: Pen, color: Color, second: Color, rng: Rng) -> None:
 
 def rabbit(pen: Pen, color: Color, second: Color, rng: Rng) -> None:
     """A rabbit's face: long ears, at times one of them folded."""
-    folded = rng.choice([-1, 0, 0, 1])
+    folded, root = rng.choice([-1, 0, 0, 1]), np.array([0.28, -0.3])
     for side in (1, -1):
         lean, long = rng.uniform(4, 22), rng.uniform(0.36, 0.44)
         for width, length, paint in ((0.2, long, color), (0.1, long * 0.72, BLUSH)):
-            ear = rotated(ellipse(0, -long, width, length), lean) + (0.28, -0.3)
+            ear = rotated(ellipse(0, -long, width, length), lean) + root
             pen.fill(ear if side == 1 else mirrored(ear), paint, 0.55 if paint == color else 1)
         if side == folded:
-            flap = rotated(ellipse(0.2, -long * 1.75, 0.3, 0.17, 25), lean) + (0.28, -0.3)
+            flap = rotated(ellipse(0.2, -long * 1.75, 0.3, 0.17, 25), lean) + root
             pen.fill(flap if side == 1 else mirrored(flap), shade(color, 0.9))
     pen.fill(ellipse(0, 0.28, rng.uniform(0.6, 0.7), rng.uniform(0.56, 0.64)), color)
     face(pen, color, rng)
@@ -271,7 +275,9 @@ def background(width: int, height: int, color: Color, rng: Rng) -> Image.Image:
     across, down = np.meshgrid(np.arange(width), np.arange(height))
     turn, period = rng.uniform(0, np.pi), rng.uniform(30, 75)
     u, v = across * np.cos(turn) + down * np.sin(turn), down * np.cos(turn) - across * np.sin(turn)
-    cloud = Image.fromarray(rng.integers(0, 256, (6, 6), dtype=np.uint8)).resize((width, height), Image.Resampling.BICUBIC)
+    cloud = Image.fromarray(rng.integers(0, 256, (6, 6), dtype=np.uint8)).resize(
+        (width, height), Image.Resampling.BICUBIC
+    )
     patterns: tuple[Callable[[], NDArray[np.float64]], ...] = (
         lambda: np.asarray(cloud) / 255.0,  # clouds
         lambda: (np.sin(2 * np.pi * u / period) > 0.2) * 1.0,  # stripes
@@ -300,7 +306,7 @@ def lit(picture: Image.Image, rng: Rng, strength: float) -> Image.Image:
     light = 1 + strength * (across * np.cos(angle) + down * np.sin(angle)) / np.sqrt(2)
     pixels = np.array(picture, dtype=np.float64)
     pixels[..., :3] *= light[..., None]
-    return Image.fromarray(pixels.clip(0, 255).astype(np.uint8), picture.mode)
+    return Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
 
 
 @dataclass(frozen=True)
@@ -401,7 +407,8 @@ AWKWARD: dict[str, tuple[str, Callable[[Image.Image], bytes]]] = {
 # Which class holds which awkward picture; then the exact copies (from, to) and the files that are no pictures at all.
 PLACES = {
     "objects": {
-        "sideways": "cup", "misnamed": "fish", "truncated": "leaf", "transparent": "star", "cmyk": "leaf", "unicode": "cup",
+        "sideways": "cup", "misnamed": "fish", "truncated": "leaf", "transparent": "star", "cmyk": "leaf",
+        "unicode": "cup",
     },
     "cat_or_rabbit": {
         "sideways": "rabbit", "misnamed": "cat", "truncated": "cat", "transparent": "rabbit", "cmyk": "cat",
@@ -443,7 +450,9 @@ def make_set(name: str, out: Path) -> None:
 def main() -> None:
     """Draw both sets."""
     parser = argparse.ArgumentParser(description="Draw the picture sets of sample_data/.")
-    parser.add_argument("--out", type=Path, default=Path(__file__).parents[1] / "sample_data", help="folder of the sets")
+    parser.add_argument(
+        "--out", type=Path, default=Path(__file__).parents[1] / "sample_data", help="folder of the sets"
+    )
     out = parser.parse_args().out
     for name in SETS:
         make_set(name, out)

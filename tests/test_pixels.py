@@ -338,3 +338,22 @@ def test_phone_photos_in_all_orientations_look_the_same(tmp_path):
             assert decoded.pixels.shape == reference.pixels.shape
             small = [pixels.stretch(pixels.shrink(each.pixels, 56), 224, 224) for each in (decoded, reference)]
             assert difference(*small) < 6, (name, orientation)
+
+
+@pytest.mark.shared
+def test_damaged_files_are_silent(tmp_path, capfd):
+    with tarfile.open(SHARED / "data/odd_images.tar") as tar:
+        tar.extractall(tmp_path, filter="data")
+
+    def outcome(path):
+        try:
+            return pixels.read(path).format
+        except pixels.UnreadableImage as error:
+            return str(error)
+
+    paths = sorted((tmp_path / "odd_images").glob("*.tif*"))
+    with ThreadPoolExecutor(4) as pool:
+        assert len(list(pool.map(outcome, paths))) == len(paths) > 80
+    assert capfd.readouterr() == ("", "")
+    os.write(2, b"still open")
+    assert capfd.readouterr().err == "still open"

@@ -202,7 +202,7 @@ def _require_parts(images: ImageSet, wanted: set[str]) -> None:
         if part in wanted and part not in counts:
             raise InputError(
                 f"{images.root} has too few images to set a {name} part aside ({numbers})",
-                "expected at least 3 different images in a class, better 20 or more in each",
+                "expected a class with at least 3 pictures that lie in no other class, better 20 or more in each",
             )
 
 

@@ -91,7 +91,9 @@ def test_a_class_without_a_readable_image_is_named(photos):
     (photos / "dog/a_fine.jpg").unlink()
     after = inspect(images_of(photos), workers=0)
     assert after.classes == ("cat", "dog")
-    with pytest.raises(InputError, match=r"the class 'dog' \(1 files\).*nothing but unreadable.*e_page.jpg: a web page"):
+    with pytest.raises(
+        InputError, match=r"the class 'dog' \(1 files\).*nothing but unreadable.*e_page.jpg: a web page"
+    ):
         require_trainable(after)
 
 

@@ -197,7 +197,7 @@ def test_images_that_were_not_inspected_are_a_mistake_of_the_program():
 
 
 def test_split_csv_round_trip(tmp_path):
-    images = image_set([*classes(cat=5, dog=5).images, image("cat", 'a "b", c\nd é \udce9.jpg')])
+    images = image_set([*classes(cat=5, dog=5).images, image("cat", 'a "b", c\nd é \udce9.jpg', key="strange")])
     split = assign_parts(images)
     path = tmp_path / "split.csv"
     write_split(split, path)
