@@ -35,7 +35,7 @@ def augmenter(name: str, *, flip: bool = True, seed: int = 0, mix: bool = False)
         mix: whether labels may become soft, as CutMix and MixUp need.
 
     Returns:
-        None for "none", otherwise a function for `tf.data.Dataset.map`: batches `(images, labels)`, float32
+        None for "none", otherwise a function, traced once and with random numbers that go on from call to call, for `tf.data.Dataset.map`: batches `(images, labels)`, float32
         `(n, H, W, 3)` with values 0..255 and float32 one-hot `(n, C)`, to the same.
 
     RandAugment: Cubuk 2019, arXiv 1909.13719; cut-out: DeVries 2017, arXiv 1708.04552; GridMask: Chen 2020, arXiv
@@ -49,8 +49,7 @@ def augmenter(name: str, *, flip: bool = True, seed: int = 0, mix: bool = False)
     mixers = _mixers(seed) if mix and name == "strong" else []
 
     def augment(images: Any, labels: Any) -> tuple[Any, Any]:
-        # KerasCV's RandAugment draws some numbers past its own seed; the global one fixes them as the graph is traced
-        tf.random.set_seed(seed)
+        tf.random.set_seed(seed)  # some of KerasCV's operations have no seed of their own
         shape, static_labels = images.shape, labels.shape
         for layer in layers:
             images = layer(images, training=True)
@@ -60,7 +59,7 @@ def augmenter(name: str, *, flip: bool = True, seed: int = 0, mix: bool = False)
             images, labels = mixed["images"], mixed["labels"]
         return tf.ensure_shape(images, shape), tf.ensure_shape(labels, static_labels)
 
-    return augment
+    return tf.function(augment, reduce_retracing=True)  # traced once, not in every epoch
 
 
 def _light(flip: bool, seed: int) -> list[Any]:
@@ -77,6 +76,8 @@ def _light(flip: bool, seed: int) -> list[Any]:
 def _cv_layers(strong: bool, seed: int) -> list[Any]:
     from keras_cv import layers
 
+    # half of the layers draw from the global generator, whatever their seed
+    tf.random.set_global_generator(tf.random.Generator.from_seed(seed))
     hole = 0.35 if strong else 0.25
     holes = (
         layers.GridMask(ratio_factor=(0.2, 0.5), rotation_factor=0.1, fill_mode="constant", seed=seed + 5)

@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import keras
@@ -83,9 +84,9 @@ class _Session:
     def part(self, name: Any) -> Any:
         return batches(self.staged, name, self.image_size, self.config.batch_size)
 
-    def augment(self, reading: int, mix: bool = False) -> augmentation.Augment | None:
-        """The recipe for one epoch or view; its random numbers depend on the seed and the number only."""
-        seed = self.config.seed * 1_000 + reading * 10
+    def augment(self, number: int = 0, mix: bool = False) -> augmentation.Augment | None:
+        """The recipe for a stage or a view; its random numbers depend on the seed and the number only."""
+        seed = self.config.seed * 1_000 + number * 10
         return augmentation.augmenter(self.config.augment, flip=self.config.flip, seed=seed, mix=mix)
 
     def run(self, model: Any, stage: Stage, data: Callable[[int], Any], val: Any, beat: float | None = None) -> bool:
@@ -133,7 +134,7 @@ def train(staged: StagedSet, config: TrainConfig) -> Trained:
             _from_scratch(session)
         else:
             load_backbone_weights(backbone, weights)
-            session.note(f"weights: {weights.origin}")
+            session.note(f"weights: {weights.origin}" + (f" ({weights.note})" if weights.note else ""))
             frozen = freeze_batchnorm(backbone)
             session.note(f"BatchNorm of the backbone stays frozen ({plural(frozen, 'layer')})")
             _head(session)
@@ -238,7 +239,11 @@ class _Above:
         self.below: Below | None = None if cut.layer is None else below(network.below(cut.layer))
 
     def epoch(self, number: int) -> Any:
-        return self._at_cut(self.images.epoch(number, self.session.augment(number, mix=True)))
+        return self._at_cut(self.images.epoch(number, self.augment))
+
+    @cached_property
+    def augment(self) -> augmentation.Augment | None:
+        return self.session.augment(mix=True)
 
     def val(self) -> Any:
         """The validation part at the cut: computed once where the activations fit in memory."""
@@ -273,9 +278,11 @@ class _Above:
         take = min(4, self.images.steps)
         compile_for(self.model, keras.optimizers.SGD(0.0), binary=self.session.network.binary)
         before = [variable.numpy() for variable in self.model.variables]
-        self.model.fit(self.epoch(0).take(1), verbose=0)  # traces the graph
+        # a recipe of its own: the stage's must begin with the first epoch
+        data = self._at_cut(self.images.epoch(0, self.session.augment(mix=True)))
+        self.model.fit(data.take(1), verbose=0, shuffle=False)  # traces the graph
         start = time.perf_counter()
-        self.model.fit(self.epoch(0).take(take), verbose=0)
+        self.model.fit(data.take(take), verbose=0, shuffle=False)
         seconds = time.perf_counter() - start
         for variable, value in zip(self.model.variables, before, strict=True):
             variable.assign(value)
