@@ -10,9 +10,9 @@ from imgclf.data.imageset import ImageSet
 from imgclf.errors import InputError
 from imgclf.evaluation.evaluate import Evaluation, evaluate
 from imgclf.evaluation.metrics import Metrics
-from imgclf.export.tflite import Exported, export
+from imgclf.export.tflite import Exported, convert, prove
 from imgclf.predict import Prediction, Predictor, Skipped
-from imgclf.progress import warn
+from imgclf.progress import step, warn
 
 AnyPath = str | Path
 
@@ -83,8 +83,11 @@ class Classifier:
         """Write mobile files ("float32", "float16"; both by default) and prove them on the test part."""
         run = self._own_run("a Keras model to convert")
         chosen = TrainConfig(formats=formats).formats or TrainConfig().formats
+        with step("converting for phones", len(chosen), "files") as bar:
+            files = convert(run, chosen)
+            bar.update(len(chosen))
         tested = self.evaluation()
-        return export(run, chosen, [image.path for image in tested.images], tested.labels, tested.probabilities)
+        return prove(run, files, [image.path for image in tested.images], tested.labels, tested.probabilities)
 
     def _own_run(self, what: str) -> runs.Run:
         if self.run is None:

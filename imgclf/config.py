@@ -84,7 +84,7 @@ class TrainConfig:
     )
     epochs: int | None = _setting(
         None, "Most epochs of the head stage (or of the whole training, from scratch).", TRAINING,
-        limits=Range(1, 10_000), auto="10 to 150 by the number of images; from scratch 10 to 60",
+        limits=Range(1, 10_000), auto="10 to 150 by the number of images; from scratch 10 to 24",
     )  # fmt: skip
     fine_tune_epochs: int | None = _setting(
         None, "Epochs of the fine-tuning stage; 0 trains the head only.", TRAINING,
@@ -95,7 +95,7 @@ class TrainConfig:
     )
     learning_rate: float | None = _setting(
         None, "Learning rate of the head stage (or of the whole training, from scratch).", TRAINING,
-        limits=Range(1e-7, 1.0), auto="0.001",
+        limits=Range(1e-7, 1.0), auto="0.001; from scratch 0.003",
     )  # fmt: skip
     fine_tune_learning_rate: float | None = _setting(
         None, "Highest learning rate of the fine-tuning stage.", TRAINING,

@@ -8,6 +8,7 @@ import shutil
 import sys
 import traceback
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import metadata
@@ -23,7 +24,7 @@ from imgclf.data.split import assign_parts, leaks, write_split
 from imgclf.data.stage import stage
 from imgclf.errors import ImgclfError, InputError, Interrupted
 from imgclf.evaluation.evaluate import Evaluation, evaluate
-from imgclf.export.tflite import Exported, export
+from imgclf.export.tflite import Exported, convert, prove
 from imgclf.models import backbones
 from imgclf.noise import import_tensorflow
 from imgclf.progress import say, step, warn
@@ -162,7 +163,7 @@ def _train(run: runs.Run, images: ImageSet, config: TrainConfig, size: int, comm
     _write_config(run, images, config, changed, command, notes=list(trained.notes), parameters=trained.parameters)
     _write_history(run, trained.history)
     with step("saving the model and reading it back", 1, "file") as bar:
-        save_keras_model(trained.model, run / runs.MODEL)
+        model = save_keras_model(trained.model, run / runs.MODEL)
         bar.update()
     shutil.rmtree(run / runs.STAGE, ignore_errors=True)
     if trained.interrupted:
@@ -170,14 +171,17 @@ def _train(run: runs.Run, images: ImageSet, config: TrainConfig, size: int, comm
         raise Interrupted(f"interrupted: the best weights so far are in {run / runs.MODEL}",
                           f"measure them with `imgclf evaluate {run.root}`, write mobile files with "
                           f"`imgclf export {run.root}`, or train again with --overwrite")  # fmt: skip
-    run.set_state("running", stage="evaluation")
-    predictor = predict.load(run.root)
-    tested = evaluate(predictor, images.part("test"))
-    runs.write_json(run / runs.METRICS, tested.metrics.to_json())
-    tested.write(run / runs.PREDICTIONS, predictor.classes, images.root)
-    run.set_state("running", stage="export")
-    exports = export(run, config.formats, [image.path for image in tested.images], tested.labels,
-                     tested.probabilities) if config.formats else ()  # fmt: skip
+    run.set_state("running", stage="evaluation and export")
+    predictor = predict.of_model(run / runs.MODEL, model, images.classes)
+    with ThreadPoolExecutor(1) as beside:  # the converter's child has one busy thread, the evaluation another
+        converted = beside.submit(convert, run, config.formats)
+        tested = evaluate(predictor, images.part("test"))
+        runs.write_json(run / runs.METRICS, tested.metrics.to_json())
+        tested.write(run / runs.PREDICTIONS, predictor.classes, images.root)
+        with step("converting for phones", len(config.formats), "files") as bar:
+            files = converted.result()
+            bar.update(len(files))
+    exports = prove(run, files, [image.path for image in tested.images], tested.labels, tested.probabilities)
     run.set_state("done")
     from imgclf.report.collect import write_run_report
 

@@ -147,7 +147,11 @@ def _tflite(path: Path, classes: tuple[str, ...]) -> Predictor:
 def _keras(path: Path, classes: tuple[str, ...]) -> Predictor:
     from imgclf.models.files import load_keras_model
 
-    model = load_keras_model(path)
+    return of_model(path, load_keras_model(path), classes)
+
+
+def of_model(path: Path, model: Any, classes: tuple[str, ...]) -> Predictor:
+    """The predictor of a Keras model in memory, read from `path`."""
     _check_outputs(path, tuple(model.output_shape[1:]), classes)
 
     def scores(images: Array) -> Array:

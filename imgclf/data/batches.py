@@ -12,7 +12,7 @@ from imgclf.data.imageset import Part, StagedSet
 # An array of decoded images up to this size is kept in memory: epochs after the first then decode nothing.
 IN_MEMORY_BYTES = 512 * 2**20
 
-Augment = Callable[[Any, Any], tuple[Any, Any]]
+Augment = Callable[[Any, int], Any]  # as models/augmentation.py has it
 
 
 def batches(
@@ -73,6 +73,7 @@ class TrainingImages:
         self.arrays = as_arrays(batches(staged, "train", image_size, channels=channels)) if (
             size <= IN_MEMORY_BYTES
         ) else None  # fmt: skip
+        self._pick = tf.function(lambda pick: tuple(tf.gather(array, pick) for array in self.arrays or ()))
 
     @property
     def steps(self) -> int:
@@ -80,21 +81,17 @@ class TrainingImages:
         return -(-self.count // self.batch_size)
 
     def epoch(self, number: int, augment: Augment | None = None) -> Any:
-        """The batches of one epoch, as `batches` gives them, augmented.
-
-        Augmentation runs batch after batch in one thread, so that its random numbers do not depend on timing.
-        """
+        """The batches of one epoch, as `batches` gives them, augmented."""
         seed = self.seed * 100_003 + number
         if self.arrays is None:
             dataset = batches(self.staged, "train", self.image_size, self.batch_size, channels=self.channels,
                               shuffle=True, seed=seed)  # fmt: skip
         else:
-            images, labels = self.arrays
             order = np.random.default_rng(seed).permutation(self.count)
             picks = tf.data.Dataset.from_tensor_slices(order).batch(self.batch_size)
-            dataset = picks.map(lambda pick: (tf.gather(images, pick), tf.gather(labels, pick)))
+            dataset = picks.map(self._pick)
         if augment is not None:
-            dataset = dataset.map(augment, num_parallel_calls=1, deterministic=True)
+            dataset = augment(dataset, number)
         return dataset.prefetch(2)
 
 

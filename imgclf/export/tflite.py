@@ -64,18 +64,40 @@ class Exported:
                 f"images, probabilities within {self.max_difference:.1g}")  # fmt: skip
 
 
-def export(
-    run: runs.Run,
-    formats: Sequence[str],
-    images: Sequence[Path],
-    labels: NDArray[np.int64],
-    reference: NDArray[np.float32],
-) -> tuple[Exported, ...]:
-    """Write a run's mobile files and compare each with the Keras model on real images.
+def convert(run: runs.Run, formats: Sequence[str]) -> dict[str, Path]:
+    """Write a run's mobile files, in a child process.
 
     Args:
         run: a run with a trained model.
         formats: of BOUNDS.
+
+    Returns:
+        Format to file, in their order.
+
+    Raises:
+        SetupError: the converter failed, or the disk is full.
+    """
+    if not formats:
+        return {}
+    folder = run / runs.EXPORTS
+    runs.write_classes(folder / runs.CLASSES, run.classes)
+    files = {name: folder / f"model_{name}.tflite" for name in formats}
+    parallel.run_isolated(convert_files, run / runs.MODEL, files, timeout=CONVERT_SECONDS)
+    return files
+
+
+def prove(
+    run: runs.Run,
+    files: dict[str, Path],
+    images: Sequence[Path],
+    labels: NDArray[np.int64],
+    reference: NDArray[np.float32],
+) -> tuple[Exported, ...]:
+    """Compare a run's mobile files with the Keras model on real images.
+
+    Args:
+        run: the run.
+        files: what `convert` gave.
         images: files to compare on, usually the test part.
         labels: their class indices `(n,)`.
         reference: what the Keras model says of them, `(n, C)`.
@@ -85,26 +107,25 @@ def export(
 
     Raises:
         CheckFailed: a file differs from Keras by more than its bound; it is removed.
-        SetupError: the converter failed, or the disk is full.
     """
-    folder = run / runs.EXPORTS
-    runs.write_classes(folder / runs.CLASSES, run.classes)
-    targets = {name: folder / f"model_{name}.tflite" for name in formats}
-    with step("converting for phones", len(formats), "files") as bar:
-        parallel.run_isolated(convert_files, run / runs.MODEL, targets, timeout=CONVERT_SECONDS)
-        bar.update(len(formats))
-    rows = compare(targets, images, labels, reference)
-    earlier = runs.read_json(folder / RESULTS)["files"] if (folder / RESULTS).exists() else {}
-    fresh = {row.format: {**asdict(row), "path": row.path.name} for row in rows}
-    runs.write_json(folder / RESULTS, {"files": {**earlier, **fresh}})
+    if not files:
+        return ()
+    rows = compare(files, images, labels, reference)
+    good = tuple(row for row in rows if BOUNDS[row.format].holds(row))
+    results = run / runs.EXPORTS / RESULTS
+    earlier = runs.read_json(results)["files"] if results.exists() else {}
+    kept = {name: row for name, row in earlier.items() if name not in files}
+    runs.write_json(
+        results, {"files": {**kept, **{row.format: {**asdict(row), "path": row.path.name} for row in good}}}
+    )
     for row in rows:
-        bound = BOUNDS[row.format]
-        if not bound.holds(row):
+        if row not in good:
             row.path.unlink()
+            bound = BOUNDS[row.format]
             raise CheckFailed(
                 f"{row.path.name} does not behave like the Keras model: same answer on {row.agreement:.1%} of {row.n} "
                 f"images, probabilities off by up to {row.max_difference:.2g}",
-                f"at least {bound.agreement:.0%} and at most {bound.difference:g} are asked for; it was removed",
+                f"at least {bound.agreement:.1%} and at most {bound.difference:g} are asked for; it was removed",
             )
     return rows
 
@@ -125,7 +146,7 @@ def convert_files(model: Path, targets: dict[str, Path]) -> None:
 def compare(
     files: dict[str, Path], images: Sequence[Path], labels: NDArray[np.int64], reference: NDArray[np.float32]
 ) -> tuple[Exported, ...]:
-    """Run .tflite files over images and compare with what Keras said of them; arguments as for `export`."""
+    """Run .tflite files over images and compare with what Keras said of them; arguments as for `prove`."""
     predictors = {name: predict.load(path) for name, path in files.items()}
     scores: dict[str, list[NDArray[np.float32]]] = {name: [] for name in files}
     first = next(iter(predictors.values()))

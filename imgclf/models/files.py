@@ -14,8 +14,11 @@ from imgclf.noise import import_tensorflow
 SAME_PROBABILITY = 1e-5
 
 
-def save_keras_model(model: Any, path: Path) -> None:
+def save_keras_model(model: Any, path: Path) -> Any:
     """Write a .keras file atomically and prove that it reads back as the same network.
+
+    Returns:
+        The model as read back.
 
     Raises:
         CheckFailed: the file's predictions differ from the model's; nothing is left under `path` then.
@@ -25,11 +28,12 @@ def save_keras_model(model: Any, path: Path) -> None:
         model.save(temporary)
         images = np.random.default_rng(0).uniform(0, 255, (4, *model.input_shape[1:])).astype(np.float32)
         expected = np.asarray(model(images, training=False))
-        found = np.asarray(load_keras_model(temporary)(images, training=False))
-        difference = float(np.abs(found - expected).max())
+        reloaded = load_keras_model(temporary)
+        difference = float(np.abs(np.asarray(reloaded(images, training=False)) - expected).max())
         if not difference <= SAME_PROBABILITY:
             raise CheckFailed(f"the saved model differs from the trained one by {difference:.2g}",
                               "this is a bug of imgclf or Keras: please report it with the network's name")  # fmt: skip
+    return reloaded
 
 
 def load_keras_model(path: Path) -> Any:
@@ -42,8 +46,10 @@ def load_keras_model(path: Path) -> Any:
     import keras
 
     try:
-        return keras.models.load_model(path, compile=False, safe_mode=True)
+        model = keras.models.load_model(path, compile=False, safe_mode=True)
     except (ValueError, TypeError, OSError, KeyError, zipfile.BadZipFile) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise InputError(f"{path} cannot be read as a Keras model ({reason})",
                          "expected a .keras file made by imgclf or Keras 3") from None  # fmt: skip
+    model.jit_compile = False  # XLA takes longer to compile than a folder of images takes to predict
+    return model

@@ -12,6 +12,10 @@ from imgclf.noise import hushed
 
 Array = NDArray[Any]
 
+# Images computed at once. On 2 cores MobileNetV2 takes 6.4 ms an image by 4 and 8.5 ms by 32, which no longer fit in
+# the processor's cache (docs/benchmarks.md).
+CHUNK = 4
+
 
 class LiteModel:
     """An image network as a .tflite file: float32 or uint8 pixels in, one float32 tensor out.
@@ -73,7 +77,8 @@ class LiteModel:
         return outputs
 
     def _batch_for(self, count: int) -> int:
-        """Make room for `count` images at once where the file allows; a larger batch is kept for a smaller rest."""
+        """Make room for `count` images, CHUNK at most, where the file allows; it stays for a smaller rest."""
+        count = min(count, CHUNK)
         if self._flexible and count > self._batch:
             self._interpreter.resize_tensor_input(self._input, (count, *self.input_shape))
             self._interpreter.allocate_tensors()

@@ -1,7 +1,8 @@
 """A contact sheet: images as they are and as training would vary them. May import data/ and models/."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,13 +40,12 @@ def contact_sheet(
     import_tensorflow()
     from imgclf.models import augmentation
 
-    recipe = augmentation.resolve(augment, False)
+    vary = augmentation.augmenter(augmentation.resolve(augment), flip=flip, seed=seed)
     plain = np.stack([pixels for _, pixels in chosen])
     labels = np.zeros((len(plain), max(2, len(images.classes))), np.float32)
     readings = [plain]
     for number in track(range(READINGS), "augmenting", READINGS, "columns"):
-        vary = augmentation.augmenter(recipe, flip=flip, seed=seed * 1_000 + number * 10)
-        readings.append(plain if vary is None else np.asarray(_in_dataset(vary, plain, labels)))
+        readings.append(plain if vary is None else _in_dataset(vary, number, plain, labels))
     sheet = Image.new("RGB", (GAP + (READINGS + 1) * (size + GAP), GAP + len(chosen) * (size + LINE + GAP)), PAPER)
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(12)
     for line, (image, _) in enumerate(chosen):
@@ -59,12 +59,14 @@ def contact_sheet(
     return out
 
 
-def _in_dataset(vary: object, plain: NDArray[np.float32], labels: NDArray[np.float32]) -> object:
+def _in_dataset(
+    vary: Callable[[Any, int], Any], number: int, plain: NDArray[np.float32], labels: NDArray[np.float32]
+) -> NDArray[np.float32]:
     """Run the recipe where training runs it: inside tf.data."""
     import tensorflow as tf
 
-    dataset = tf.data.Dataset.from_tensors((plain, labels)).map(vary)
-    return next(iter(dataset))[0]
+    images, _ = next(iter(vary(tf.data.Dataset.from_tensors((plain, labels)), number)))
+    return np.asarray(images)
 
 
 def _some(

@@ -53,7 +53,8 @@ class Below:
         """A `tf.data.Dataset` of image batches as one of activation batches, computed while the consumer trains."""
 
         def compute(images: Any, labels: Any) -> tuple[Any, Any]:
-            activations = tf.numpy_function(self.__call__, [images], tf.float32)
+            # stateless: otherwise determinism makes tf.data compute it only when the training asks for it
+            activations = tf.numpy_function(self.__call__, [images], tf.float32, stateful=False)
             return tf.ensure_shape(activations, (None, *self.shape)), labels
 
         return dataset.map(compute, num_parallel_calls=1, deterministic=True).prefetch(2)

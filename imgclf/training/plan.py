@@ -14,7 +14,7 @@ from imgclf.progress import duration
 FINE_TUNE_SECONDS = 180.0  # what the default fine-tuning may take: "a few thousand photos in a few minutes"
 FINE_TUNE_EPOCHS = (2, 8)  # never fewer, never more
 SCRATCH_SECONDS = 240.0
-SCRATCH_EPOCHS = (10, 60)
+SCRATCH_EPOCHS = (10, 24)
 
 
 @dataclass(frozen=True)

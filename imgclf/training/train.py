@@ -39,7 +39,7 @@ from imgclf.training.plan import (
 # for a constant 1e-3 with early stopping and 0.41 for logistic regression with the best C (docs/benchmarks.md).
 HEAD_STEPS, HEAD_EPOCHS, HEAD_PATIENCE, HEAD_RATE, HEAD_BATCH, HEAD_DECAY = 1500, (10, 150), 10, 1e-3, 64, 0.05
 FINE_TUNE_PATIENCE, FINE_TUNE_RATE, WARM_UP = 3, 2e-4, 0.15
-SCRATCH_PATIENCE, SCRATCH_RATE = 15, 1e-3
+SCRATCH_PATIENCE, SCRATCH_RATE = 15, 3e-3
 
 
 @dataclass(frozen=True)
@@ -84,10 +84,9 @@ class _Session:
     def part(self, name: Any) -> Any:
         return batches(self.staged, name, self.image_size, self.config.batch_size)
 
-    def augment(self, number: int = 0, mix: bool = False) -> augmentation.Augment | None:
-        """The recipe for a stage or a view; its random numbers depend on the seed and the number only."""
-        seed = self.config.seed * 1_000 + number * 10
-        return augmentation.augmenter(self.config.augment, flip=self.config.flip, seed=seed, mix=mix)
+    def augment(self, mix: bool = False) -> augmentation.Augment | None:
+        """The recipe, with its random numbers at the start."""
+        return augmentation.augmenter(self.config.augment, flip=self.config.flip, seed=self.config.seed, mix=mix)
 
     def run(self, model: Any, stage: Stage, data: Callable[[int], Any], val: Any, beat: float | None = None) -> bool:
         """Run a stage and keep its rows; whether any epoch was better than `beat`."""
@@ -125,7 +124,7 @@ def train(staged: StagedSet, config: TrainConfig) -> Trained:
     network = assemble(backbone, staged.classes, binary=binary, dropout=config.dropout, seed=config.seed)
     session = _Session(staged, config, network, (size, size))
     session.decide(image_size=size, head="binary" if binary else "multiclass",
-                   augment=augmentation.resolve(config.augment, weights is None))  # fmt: skip
+                   augment=augmentation.resolve(config.augment))  # fmt: skip
     kind = "one sigmoid unit (binary)" if binary else f"a softmax over {len(staged.classes)} classes"
     session.note(f"network: {row.title} at {size} x {size} pixels, head: {kind}")
     interrupted = False
@@ -158,14 +157,16 @@ def _head(session: _Session) -> None:
     config, network, staged = session.config, session.network, session.staged
     part = below(network.pooled)
     counts = {name: len(staged.parts[name]) for name in ("train", "val")}
-    views = config.views if config.augment != "none" else 1
+    augment = session.augment()
+    views = 1 if augment is None else config.views
     start = time.perf_counter()
     with step("computing features", counts["train"] * views + counts["val"]) as bar:
         features, labels = compute(part, session.part("train"), counts["train"], bar)
         val = compute(part, session.part("val"), counts["val"], bar)
         drawn = [
-            compute(part, session.part("train").map(session.augment(view)), counts["train"], bar)
+            compute(part, augment(session.part("train"), view), counts["train"], bar)
             for view in range(1, views)
+            if augment is not None
         ]
     seconds = time.perf_counter() - start
     features = np.concatenate([features, *(view for view, _ in drawn)])
@@ -248,15 +249,19 @@ class _Above:
     def val(self) -> Any:
         """The validation part at the cut: computed once where the activations fit in memory."""
         data, count = self.session.part("val"), len(self.session.staged.parts["val"])
-        if self.below is None or count * np.prod(self.below.shape) * 4 > IN_MEMORY_BYTES:
+        size = count * np.prod(self.below.shape if self.below else (*self.session.image_size, 3)) * 4
+        if size > IN_MEMORY_BYTES:
             return self._at_cut(data)
+        if self.below is None:
+            return self._at_cut(data).cache()
         with step("validation images at the cut", count) as bar:
             activations, labels = compute(self.below, data, count, bar)
         return _Rows(activations, self.session.network.targets(labels), self.images.batch_size, 0).epoch(0)
 
     def _at_cut(self, data: Any) -> Any:
-        targets = self.session.network.targets
-        data = data.map(lambda images, labels: (images, targets(labels)))
+        network = self.session.network
+        if network.binary:
+            data = data.map(lambda images, labels: (images, network.targets(labels)))
         return data if self.below is None else self.below.map(data)
 
     def seconds_per_image(self) -> float:

@@ -18,7 +18,7 @@ def batch(count: int = 8, side: int = 32) -> tuple[np.ndarray, np.ndarray]:
 def varied(recipe: str, *, seed: int = 1, **options: bool) -> tuple[np.ndarray, np.ndarray]:
     augment = augmenter(recipe, seed=seed, **options)
     assert augment is not None
-    images, labels = next(iter(tf.data.Dataset.from_tensors(batch()).map(augment)))
+    images, labels = next(iter(augment(tf.data.Dataset.from_tensors(batch()), 0)))
     return images.numpy(), labels.numpy()
 
 
@@ -47,7 +47,7 @@ def test_the_seed_fixes_every_picture(recipe: str) -> None:
 def test_pictures_of_a_batch_vary_each_for_itself() -> None:
     images = np.repeat(batch()[0][:1], 8, axis=0)
     augment = augmenter("light", seed=1)
-    found, _ = next(iter(tf.data.Dataset.from_tensors((images, batch()[1])).map(augment)))
+    found, _ = next(iter(augment(tf.data.Dataset.from_tensors((images, batch()[1])), 0)))
     assert len({picture.tobytes() for picture in found.numpy()}) == 8
 
 
@@ -56,7 +56,7 @@ def test_without_flip_left_stays_left() -> None:
 
     def mirrored(flip: bool) -> int:
         augment = augmenter("light", flip=flip, seed=3)
-        images, _ = next(iter(tf.data.Dataset.from_tensors(batch(64)).map(augment)))
+        images, _ = next(iter(augment(tf.data.Dataset.from_tensors(batch(64)), 0)))
         light = images.numpy().sum(axis=(1, 3))
         return int((light[:, 16:].sum(axis=1) > light[:, :16].sum(axis=1)).sum())
 
