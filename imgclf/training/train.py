@@ -39,6 +39,7 @@ from imgclf.training.plan import (
 # for a constant 1e-3 with early stopping and 0.41 for logistic regression with the best C (docs/benchmarks.md).
 HEAD_STEPS, HEAD_EPOCHS, HEAD_PATIENCE, HEAD_RATE, HEAD_BATCH, HEAD_DECAY = 1500, (10, 150), 10, 1e-3, 64, 0.05
 FINE_TUNE_PATIENCE, FINE_TUNE_RATE, WARM_UP = 3, 2e-4, 0.15
+MEASURED_STEPS = 12
 SCRATCH_PATIENCE, SCRATCH_RATE = 15, 3e-3
 
 
@@ -280,18 +281,22 @@ class _Above:
 
     def _measure(self) -> float:
         """Time a few training steps and leave every variable as it was, so that measuring changes no result."""
-        take = min(4, self.images.steps)
         compile_for(self.model, keras.optimizers.SGD(0.0), binary=self.session.network.binary)
         before = [variable.numpy() for variable in self.model.variables]
         # a recipe of its own: the stage's must begin with the first epoch
         data = self._at_cut(self.images.epoch(0, self.session.augment(mix=True)))
+        times: list[float] = []
+        clock = keras.callbacks.LambdaCallback(
+            on_train_begin=lambda logs: times.append(time.perf_counter()),
+            on_train_batch_end=lambda batch, logs: times.append(time.perf_counter()),
+        )
         self.model.fit(data.take(1), verbose=0, shuffle=False)  # traces the graph
-        start = time.perf_counter()
-        self.model.fit(data.take(take), verbose=0, shuffle=False)
-        seconds = time.perf_counter() - start
+        self.model.fit(data.take(MEASURED_STEPS), verbose=0, shuffle=False, callbacks=[clock])
         for variable, value in zip(self.model.variables, before, strict=True):
             variable.assign(value)
-        return seconds / min(take * self.images.batch_size, self.images.count)
+        if len(times) > 4:  # the first steps only show how long the pipeline takes to fill
+            times = times[len(times) // 2 :]
+        return (times[-1] - times[0]) / (len(times) - 1) / self.images.batch_size
 
 
 def _affordable(

@@ -10,6 +10,8 @@ import pytest
 from imgclf.errors import InputError
 from imgclf.models import backbones
 from imgclf.models.build import Cut, articulation_layers, build_backbone, cut_layer, freeze_batchnorm, snake_case
+from imgclf.models.convert import freeze
+from imgclf.models.litert import LiteModel
 
 QUICK = {"mobilenet", "mobilenet_v2", "mobilenet_v3_small", "vgg16", "tiny"}
 ROWS = [pytest.param(row, id=row.name, marks=() if row.name in QUICK else pytest.mark.slow) for row in backbones.ALL]
@@ -104,20 +106,32 @@ def test_two_builds_have_the_same_names(name: str) -> None:
     assert [operation.name for operation in first.operations] == [operation.name for operation in second.operations]
 
 
-def test_one_step_of_training_survives_saving(row: backbones.Backbone, model: Any, tmp_path: Path) -> None:
+def test_a_training_step_leaves_batchnorm_alone_and_survives_saving_and_conversion(
+    row: backbones.Backbone, model: Any, tmp_path: Path
+) -> None:
     pooled = keras.layers.GlobalAveragePooling2D()(model.output)
     whole = keras.Model(model.input, keras.layers.Dense(2, activation="softmax")(pooled))
     images = np.random.default_rng(0).uniform(0, 255, (2, size(row), size(row), 3)).astype(np.float32)
+    freeze_batchnorm(model)
+    norms = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
+    still = [weight.numpy() for norm in norms for weight in norm.weights]
     before = [weight.numpy() for weight in model.trainable_weights]
     whole.compile(keras.optimizers.SGD(1e-3), "sparse_categorical_crossentropy", run_eagerly=True)
     whole.fit(images, np.array([0, 1]), verbose=0)
     moved = [not np.array_equal(old, new.numpy()) for old, new in zip(before, model.trainable_weights, strict=True)]
     assert np.mean(moved) > 0.5
+    for old, weight in zip(still, (weight for norm in norms for weight in norm.weights), strict=True):
+        np.testing.assert_array_equal(old, weight.numpy())
     whole.save(tmp_path / "model.keras")
     reloaded = keras.saving.load_model(tmp_path / "model.keras", safe_mode=True)
     expected = np.asarray(whole(images, training=False))
     assert np.isfinite(expected).all()
     np.testing.assert_allclose(np.asarray(reloaded(images, training=False)), expected, atol=1e-5)
+    graph = freeze(whole)
+    single, half = graph.convert(), graph.convert(float16=True)
+    np.testing.assert_allclose(LiteModel(single).run(images), expected, atol=1e-4)
+    np.testing.assert_allclose(LiteModel(half).run(images), expected, atol=3e-2)
+    assert len(half) < 0.7 * len(single)
 
 
 def test_parameters_of_every_width(row: backbones.Backbone, model: Any) -> None:

@@ -7,25 +7,6 @@ from imgclf.models import backbones
 from imgclf.models.build import build_backbone
 from imgclf.models.convert import freeze
 from imgclf.models.litert import LiteModel
-from imgclf.models.network import assemble
-
-QUICK = {"tiny", "mobilenet_v2"}
-ROWS = [pytest.param(row, id=row.name, marks=() if row.name in QUICK else pytest.mark.slow) for row in backbones.ALL]
-
-
-@pytest.mark.parametrize("row", ROWS)
-def test_every_backbone_runs_in_litert_as_in_keras(row: backbones.Backbone) -> None:
-    keras.utils.set_random_seed(0)
-    size = max(64, row.min_size)
-    backbone = build_backbone(row, None, (size, size))
-    model = assemble(backbone, ("a", "b", "c"), binary=False, dropout=0.2, seed=0).finished()
-    images = np.random.default_rng(0).uniform(0, 255, (3, size, size, 3)).astype(np.float32)
-    expected = np.asarray(model(images, training=False))
-    graph = freeze(model)
-    whole, half = graph.convert(), graph.convert(float16=True)
-    np.testing.assert_allclose(LiteModel(whole).run(images), expected, atol=1e-4)
-    np.testing.assert_allclose(LiteModel(half).run(images), expected, atol=2e-2)
-    assert len(half) < 0.7 * len(whole)
 
 
 def test_any_batch_size_gives_the_same_rows() -> None:
