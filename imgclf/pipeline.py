@@ -27,7 +27,7 @@ from imgclf.evaluation.evaluate import Evaluation, evaluate
 from imgclf.export.tflite import Exported, convert, prove
 from imgclf.models import backbones
 from imgclf.noise import import_tensorflow
-from imgclf.progress import say, step, warn
+from imgclf.progress import plural, say, step, warn
 
 LIBRARIES = ("tensorflow", "keras", "keras-cv", "ai-edge-litert", "numpy", "pillow", "scikit-learn")
 
@@ -103,12 +103,12 @@ def data_notes(images: ImageSet) -> list[str]:
     counts = images.counts()
     shown = ", ".join(f"{sum(counts[part].values())} {part}" for part in ("train", "val", "test") if part in counts)
     origin = "the folder's own parts" if images.has_parts else "split by content"
-    notes = [f"{len(images.usable)} images in {len(images.classes)} classes: {shown} ({origin})"]
+    notes = [f"{plural(len(images.usable), 'image')} in {plural(len(images.classes), 'class')}: {shown} ({origin})"]
     repaired = sum(image.verdict == "repairable" for image in images.images)
     if repaired:
-        notes.append(f"{repaired} images are not plain upright JPEG or PNG and were brought into that form in a copy")
+        notes.append(f"not plain upright JPEG or PNG, so brought into that form in a copy: {plural(repaired, 'image')}")
     if images.unreadable:
-        notes.append(f"{len(images.unreadable)} files cannot be read and are left out")
+        notes.append(f"cannot be read, so left out: {plural(len(images.unreadable), 'file')}")
     if images.ignored:
         kinds = ", ".join(f"{number} {kind}" for kind, number in sorted(images.ignored.items()))
         notes.append(f"ignored: {kinds}")

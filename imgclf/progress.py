@@ -129,6 +129,11 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
+def plural(count: int, noun: str) -> str:
+    """`1 epoch`, `3 epochs`, `1 class`, `2 classes`."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}{'es' if noun.endswith('s') else 's'}"
+
+
 def _write(line: str) -> None:
     if sys.stderr.isatty():
         from tqdm import tqdm

@@ -9,7 +9,7 @@ import platformdirs
 
 from imgclf import runs
 from imgclf.errors import ImgclfError
-from imgclf.progress import duration
+from imgclf.progress import duration, plural
 
 FINE_TUNE_SECONDS = 180.0  # what the default fine-tuning may take: "a few thousand photos in a few minutes"
 FINE_TUNE_EPOCHS = (2, 8)  # never fewer, never more
@@ -35,11 +35,6 @@ class FineTunePlan:
         what = "the whole network" if self.blocks is None else f"the top {plural(self.blocks, 'block')}"
         about = "" if self.seconds is None else f", about {duration(self.seconds)}"
         return f"fine-tuning {what}, {plural(self.epochs, 'epoch')}{about}"
-
-
-def plural(count: int, noun: str) -> str:
-    """`1 epoch`, `3 epochs`, `1 class`, `2 classes`."""
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}{'es' if noun.endswith('s') else 's'}"
 
 
 def epochs_within(budget: float, epoch_seconds: float, limits: tuple[int, int]) -> int:

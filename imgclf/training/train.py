@@ -21,7 +21,7 @@ from imgclf.models import augmentation, backbones
 from imgclf.models.build import build_backbone, cut_layer, freeze_batchnorm
 from imgclf.models.network import Network, assemble
 from imgclf.models.weights import load_backbone_weights, resolve_weights
-from imgclf.progress import say, step
+from imgclf.progress import plural, say, step
 from imgclf.training.features import Below, below, compute
 from imgclf.training.fit import Epoch, Stage, StageInterrupted, compile_for, run_stage
 from imgclf.training.plan import (
@@ -32,7 +32,6 @@ from imgclf.training.plan import (
     FineTunePlan,
     SpeedNotes,
     epochs_within,
-    plural,
 )
 
 # Cosine from 1e-3 over 1,500 steps of 64: on the validation part of clothing a cross-entropy of 0.387, against 0.390

@@ -2,7 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from imgclf.training.plan import FineTunePlan, SpeedNotes, epochs_within, plural
+from imgclf.progress import plural
+from imgclf.training.plan import FineTunePlan, SpeedNotes, epochs_within
 
 
 @pytest.mark.parametrize(("seconds", "epochs"), [(10, 8), (30, 6), (45, 4), (80, 2), (1000, 2), (0, 8)])

@@ -1,0 +1,108 @@
+"""Real photos, real weights: what a user's folder may hold, and whether sideways photos are read upright everywhere."""
+
+import csv
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from imgclf import predict
+from imgclf.data.inspect import inspect
+from imgclf.data.scan import scan
+from imgclf.data.split import assign_parts
+from imgclf.data.stage import stage
+from tests.conftest import imgclf
+
+pytestmark = [pytest.mark.shared, pytest.mark.slow]
+
+MEASURE = (
+    "import resource, subprocess, sys; done = subprocess.run(sys.argv[1:]); "
+    "print('peak', resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss, file=sys.stderr); sys.exit(done.returncode)"
+)
+
+
+@pytest.fixture(scope="module")
+def awkward(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of face_mask with every file of odd_images in both classes."""
+    root = Path(shutil.copytree(shared / "data" / "face_mask", tmp_path_factory.mktemp("awkward") / "face_mask"))
+    for label in ("with_mask", "without_mask"):
+        for file in (shared / "data" / "odd_images").rglob("*"):
+            if file.is_file() and file.name != "MANIFEST.csv":
+                shutil.copyfile(file, root / label / f"odd-{file.parent.name}-{file.name}")
+    return root
+
+
+@pytest.fixture(scope="module")
+def trained(awkward: Path, shared: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A head trained on it: the run folder and what was written to stderr."""
+    out = tmp_path_factory.mktemp("runs") / "r"
+    command = [sys.executable, "-m", "imgclf", "train", awkward, "--out", out, "--backbone", "mobilenet",
+               "--alpha", "0.25", "--weights", shared / "keras_home/models/mobilenet_2_5_224_tf_no_top.h5",
+               "--fine-tune-epochs", "1", "--unfreeze", "1"]  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-c", MEASURE, *map(str, command)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return out, done.stderr
+
+
+def test_training_survives_every_odd_file_and_names_each_bad_one_once(trained: tuple[Path, str], awkward: Path) -> None:
+    run, stderr = trained
+    warnings = [line for line in stderr.splitlines() if line.startswith("warning: ")]
+    with (run / "split.csv").open(encoding="utf-8", newline="") as handle:
+        used = {row["path"] for row in csv.DictReader(handle)}
+    files = {path.relative_to(awkward).as_posix() for path in awkward.rglob("*") if path.is_file()}
+    unreadable = [line for line in warnings if "is the same picture as" not in line]
+    for line in unreadable:
+        path = line.removeprefix("warning: ").split(": ")[0]
+        assert Path(path).is_relative_to(awkward), line
+    named = [line.removeprefix("warning: ").split(": ")[0] for line in unreadable]
+    assert len(named) == len(set(named)) > 100
+    assert not used & {Path(path).relative_to(awkward).as_posix() for path in named}
+    assert len(used) + len(named) <= len(files)
+    peak = int(stderr.rsplit("peak ", 1)[1])
+    assert peak < 4 * 2**20, f"{peak / 2**20:.1f} GB in one process"
+
+
+def test_a_photo_in_eight_orientations_is_one_photo(trained: tuple[Path, str], shared: Path, tmp_path: Path) -> None:
+    run, _ = trained
+    photos = shared / "data" / "exif_orient"
+    whole, lite = predict.load(run), predict.load(run / "exports" / "model_float16.tflite")
+    for name in ("Landscape", "Portrait"):
+        files = sorted(photos.rglob(f"{name}_[1-8].jpg"))
+        assert len(files) == 8
+        keras = np.array([row.scores for row in whole.each(files)])  # type: ignore[union-attr]
+        tflite = np.array([row.scores for row in lite.each(files)])  # type: ignore[union-attr]
+        folder = tmp_path / name
+        for label in ("with_mask", "without_mask"):
+            (folder / label).mkdir(parents=True)
+            for file in files:
+                shutil.copyfile(file, folder / label / file.name)
+        for scores in (keras, tflite, staged_scores(folder, tmp_path / f"stage {name}", whole)):
+            assert len(set(scores.argmax(axis=1))) == 1
+            assert np.ptp(scores, axis=0).max() < 0.05
+            np.testing.assert_allclose(scores, keras[:1].repeat(len(scores), axis=0), atol=0.05)
+
+
+def staged_scores(folder: Path, place: Path, predictor: predict.Predictor) -> Any:
+    """What the model says of a folder's images as training reads them."""
+    from imgclf.data.batches import batches
+
+    images = assign_parts(inspect(scan(folder)))
+    staged = stage(images, place, predictor.input_shape[:2])
+    parts = [
+        batches(staged, part, predictor.input_shape[:2]) for part in ("train", "val", "test") if staged.parts[part]
+    ]
+    return np.concatenate([predictor.scores(pixels.numpy()) for part in parts for pixels, _ in part])
+
+
+def test_the_command_line_says_the_same_of_all_eight(trained: tuple[Path, str], shared: Path) -> None:
+    run, _ = trained
+    files = sorted((shared / "data" / "exif_orient").rglob("Landscape_[1-8].jpg"))
+    done = imgclf("predict", run / "exports" / "model_float16.tflite", *files, "--format", "csv")
+    labels = {row["label_1"] for row in csv.DictReader(done.stdout.splitlines())}
+    assert done.returncode == 0 and len(labels) == 1
