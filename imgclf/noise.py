@@ -7,15 +7,16 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def hushed() -> Iterator[None]:
-    """Send what native code writes to file descriptors 1 and 2 to nowhere while the block runs.
+def hushed(*descriptors: int) -> Iterator[None]:
+    """Send what native code writes to file descriptors (1 and 2 by default) to nowhere while the block runs.
 
     TensorFlow, LiteRT and the converter log to the descriptors themselves, past Python's sys.stdout and sys.stderr.
     Exceptions pass as ever. Not for long work: a crash in the block would be silent.
     """
     kept = []
     nowhere = os.open(os.devnull, os.O_WRONLY)
-    for stream, descriptor in ((sys.stdout, 1), (sys.stderr, 2)):
+    for descriptor in descriptors or (1, 2):
+        stream = sys.stdout if descriptor == 1 else sys.stderr
         if stream is not None:
             stream.flush()
         try:

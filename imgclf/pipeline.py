@@ -22,7 +22,7 @@ from imgclf.data.inspect import inspect, problems, require_trainable
 from imgclf.data.scan import scan
 from imgclf.data.split import assign_parts, leaks, write_split
 from imgclf.data.stage import stage
-from imgclf.errors import ImgclfError, InputError, Interrupted
+from imgclf.errors import CheckFailed, ImgclfError, InputError, Interrupted
 from imgclf.evaluation.evaluate import Evaluation, evaluate
 from imgclf.export.tflite import Exported, convert, prove
 from imgclf.models import backbones
@@ -125,7 +125,7 @@ def _guarded(run: runs.Run) -> Iterator[None]:
         after = f"the trained model is in {run.root}" if kept else "nothing was trained yet"
         raise Interrupted("interrupted", f"{after}; start again with the same command"
                           + (" and --overwrite" if kept else "")) from None  # fmt: skip
-    except Interrupted:
+    except (Interrupted, CheckFailed):
         raise
     except ImgclfError:
         _give_up(run, "failed")
@@ -181,13 +181,20 @@ def _train(run: runs.Run, images: ImageSet, config: TrainConfig, size: int, comm
         with step("converting for phones", len(config.formats), "files") as bar:
             files = converted.result()
             bar.update(len(files))
-    exports = prove(run, files, [image.path for image in tested.images], tested.labels, tested.probabilities)
+    refused: CheckFailed | None = None
+    exports: tuple[Exported, ...] = ()
+    try:
+        exports = prove(run, files, [image.path for image in tested.images], tested.labels, tested.probabilities)
+    except CheckFailed as error:  # the model is good all the same, and so is its report
+        refused = error
     run.set_state("done")
     from imgclf.report.collect import write_run_report
 
     with step("writing the report", 1, "page") as bar:
         write_run_report(run)
         bar.update()
+    if refused is not None:
+        raise refused
     return Outcome(run, predictor, tested, exports)
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from imgclf import parallel, pixels
+from imgclf import formats, parallel, pixels
 from imgclf.data.imageset import ImageFile, ImageSet, Verdict
 from imgclf.errors import InputError
 
@@ -56,8 +56,8 @@ def examine(path: str) -> Finding:
     try:
         decoded = pixels.read(data, ENOUGH_SIDE)
     except pixels.UnreadableImage as error:
-        return Finding(key, pixels.sniff(data), 0, 0, "unreadable", str(error))
-    repairs = [*decoded.repairs, *filter(None, [pixels.misnamed(path, decoded.format)])]
+        return Finding(key, formats.sniff(data), 0, 0, "unreadable", str(error))
+    repairs = [*decoded.repairs, *filter(None, [formats.misnamed(path, decoded.format)])]
     verdict: Verdict = "repairable" if repairs else "fine"
     return Finding(key, decoded.format, decoded.width, decoded.height, verdict, "; ".join(repairs))
 

@@ -14,7 +14,7 @@ from pathlib import Path, PurePath
 
 from imgclf.data.imageset import PARTS, ImageFile, ImageSet, Part
 from imgclf.errors import InputError
-from imgclf.pixels import EXTENSIONS, SNIFF_BYTES, sniff
+from imgclf.formats import EXTENSIONS, SNIFF_BYTES, sniff
 
 PART_NAMES: dict[str, Part] = {
     "train": "train",

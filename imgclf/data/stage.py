@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from PIL import Image
 
-from imgclf import parallel, pixels, runs
+from imgclf import formats, parallel, pixels, runs
 from imgclf.data.imageset import PARTS, ImageFile, ImageSet, StagedImage, StagedSet
 from imgclf.errors import ImgclfError, InputError, SetupError
 
@@ -104,7 +104,9 @@ def _plan(images: ImageSet, folder: Path) -> dict[str, tuple[StagedImage, ...]]:
 
 
 def _job(item: StagedImage, image: ImageFile, short_side: int) -> _Job:
-    as_it_is = image.verdict == "fine" or (image.reason.startswith(pixels.MISNAMED) and image.format in pixels.REPAIRS)
+    as_it_is = image.verdict == "fine" or (
+        image.reason.startswith(formats.MISNAMED) and image.format in formats.REPAIRS
+    )
     rewrite = not as_it_is or pixels.needs_shrinking(image.width, image.height, short_side)
     # absolute but not resolved: if the user's own file is a link, it stays one
     return _Job(item.path, image.path.absolute(), image.format in LOSSY, rewrite)

@@ -86,7 +86,7 @@ def resolve_weights(
         path = folder / row.weights_name(variant, size)
         if path.is_file():
             return WeightsFile(
-                path, f"ImageNet, {row.source}, from {path}", _size_note(variant.sizes, size, image_size)
+                path, f"ImageNet, {row.source}, from {path.name}", _size_note(variant.sizes, size, image_size)
             )
     path = folder / row.weights_name(variant, own)
     _download(row.weights_url(variant, own), path, row, variant)
