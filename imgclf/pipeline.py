@@ -17,7 +17,7 @@ from typing import Any
 
 from imgclf import __version__, predict, runs
 from imgclf.config import TrainConfig
-from imgclf.data.imageset import ImageSet
+from imgclf.data.imageset import ImageFile, ImageSet
 from imgclf.data.inspect import inspect, problems, require_trainable
 from imgclf.data.scan import scan
 from imgclf.data.split import assign_parts, leaks, write_split
@@ -266,15 +266,13 @@ def read_settings(path: Path) -> dict[str, Any]:
     return {**value["settings"], **value.get("decided", {})}
 
 
-def labelled_images(data: Path) -> tuple[Any, ...]:
+def labelled_images(data: Path) -> tuple[ImageFile, ...]:
     """The images of a labelled folder to measure on: its test part where it has one, otherwise all of them."""
-    images = check_folder(data)
-    for problem in problems(images):
-        warn(problem)
-    return images.part("test") or images.usable
+    images = scan(data)
+    return images.part("test") or images.images
 
 
-def test_images(run: runs.Run) -> tuple[Any, ...]:
+def test_images(run: runs.Run) -> tuple[ImageFile, ...]:
     """The test part of a run, from the user's folder, as split.csv has it.
 
     Raises:

@@ -53,6 +53,7 @@ def test_progress_goes_to_stderr_and_each_bad_file_is_named_once(training: Train
     assert "tensorflow" not in done.stderr.lower() and "WARNING" not in done.stderr, done.stderr
 
 
+@pytest.mark.slow
 def test_the_photos_are_untouched_and_quiet_is_quiet(two_photos: Path, tmp_path: Path) -> None:
     before = snapshot(two_photos)
     done = imgclf("train", two_photos, "--out", tmp_path / "r", *TINY[:-6], "--epochs", "1", "--quiet")
@@ -62,6 +63,7 @@ def test_the_photos_are_untouched_and_quiet_is_quiet(two_photos: Path, tmp_path:
     assert json.loads((tmp_path / "r" / "config.json").read_text())["decided"]["head"] == "binary"
 
 
+@pytest.mark.slow
 def test_a_config_can_be_passed_back(run: Path, photos: Path, tmp_path: Path) -> None:
     done = imgclf("train", photos, "--out", tmp_path / "again", "--config", run / "config.json")
     assert done.returncode == 0, done.stderr
@@ -80,6 +82,7 @@ def test_evaluate_repeats_the_measure_and_takes_other_folders(run: Path, photos:
     assert "of 61 test images" in other.stdout
 
 
+@pytest.mark.slow
 def test_export_can_be_repeated(run_copy: Path) -> None:
     for file in (run_copy / "exports").iterdir():
         file.unlink()
@@ -89,6 +92,7 @@ def test_export_can_be_repeated(run_copy: Path) -> None:
     assert (run_copy / "exports" / "classes.txt").read_text() == (run_copy / "classes.txt").read_text()
 
 
+@pytest.mark.slow
 def test_preview_draws_a_sheet(photos: Path, tmp_path: Path) -> None:
     from PIL import Image
 
@@ -118,6 +122,7 @@ def one_line(done: "subprocess.CompletedProcess[str]", code: int, *words: str) -
     assert all(word in errors[0] for word in words), errors[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "code", "words"),
     [
@@ -143,6 +148,7 @@ def test_bad_options_leave_nothing_behind(
         assert done.returncode == 0, "from scratch there is nothing to unfreeze"
 
 
+@pytest.mark.slow
 def test_bad_folders_are_one_line_each(tmp_path: Path, photos: Path) -> None:
     (tmp_path / "empty").mkdir()
     flat = tmp_path / "flat"
@@ -166,9 +172,11 @@ def test_a_missing_download_names_everything_and_exits_with_3(two_photos: Path, 
     done = imgclf("train", two_photos, "--out", tmp_path / "r", KERAS_HOME=str(tmp_path / "keras"), **closed)
     one_line(done, 3, "https://storage.googleapis.com", str(tmp_path / "keras"), "--weights FILE", "--backbone tiny")
     assert not (tmp_path / "r").exists()
-    assert not [path for path in (tmp_path / "keras").rglob("*") if path.is_file()]
+    left = {path.name for path in (tmp_path / "keras").rglob("*") if path.is_file()}
+    assert left <= {"keras.json"}, "Keras' own settings may be there, half a download may not"
 
 
+@pytest.mark.slow
 def test_an_existing_run_is_refused_and_replaced_when_told(run_copy: Path, two_photos: Path, tmp_path: Path) -> None:
     before = snapshot(run_copy)
     one_line(imgclf("train", two_photos, "--out", run_copy, *TINY), 2, "--overwrite")
@@ -213,6 +221,7 @@ def test_ctrl_c_keeps_the_best_weights(photos: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
+@pytest.mark.slow
 def test_ctrl_c_before_there_is_anything_leaves_nothing(photos: Path, tmp_path: Path) -> None:
     out = tmp_path / "r"
     command = [sys.executable, "-m", "imgclf", "train", photos, "--out", out, *TINY]
