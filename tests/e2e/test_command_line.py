@@ -197,12 +197,31 @@ def test_a_run_inside_a_file_is_one_line(two_photos: Path, tmp_path: Path) -> No
     one_line(imgclf("train", two_photos, "--out", tmp_path / "file" / "r", *TINY), 2, "is not a folder")
 
 
+def interruptible(command: list[object]) -> "subprocess.Popen[str]":
+    """Start a process that takes Ctrl-C, also where the tests themselves run in the background and ignore it."""
+
+    def heed() -> None:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    return subprocess.Popen(
+        [str(part) for part in command], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, preexec_fn=heed
+    )
+
+
+def last_words(process: "subprocess.Popen[str]") -> str:
+    """What it still writes to stderr; it is killed when it does not end."""
+    try:
+        return process.communicate(timeout=120)[1]
+    finally:
+        process.kill()
+
+
 @pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
 def test_ctrl_c_keeps_the_best_weights(photos: Path, tmp_path: Path) -> None:
     out = tmp_path / "r"
     command = [sys.executable, "-m", "imgclf", "train", photos, "--out", out, *TINY[:4], "--epochs", "5000",
                "--patience", "5000", "--augment", "none"]  # fmt: skip
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    process = interruptible(command)
     assert process.stderr is not None
     lines = []
     for line in process.stderr:
@@ -211,7 +230,7 @@ def test_ctrl_c_keeps_the_best_weights(photos: Path, tmp_path: Path) -> None:
             break
     process.send_signal(signal.SIGINT)
     start = time.monotonic()
-    _, rest = process.communicate(timeout=120)
+    rest = last_words(process)
     assert process.returncode == 130, (lines, rest)
     assert time.monotonic() - start < 60
     assert "imgclf evaluate" in rest and "Traceback" not in rest
@@ -225,13 +244,13 @@ def test_ctrl_c_keeps_the_best_weights(photos: Path, tmp_path: Path) -> None:
 def test_ctrl_c_before_there_is_anything_leaves_nothing(photos: Path, tmp_path: Path) -> None:
     out = tmp_path / "r"
     command = [sys.executable, "-m", "imgclf", "train", photos, "--out", out, *TINY]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    process = interruptible(command)
     assert process.stderr is not None
     for line in process.stderr:
         if "61 images" in line:
             break
     process.send_signal(signal.SIGINT)
-    _, rest = process.communicate(timeout=120)
+    rest = last_words(process)
     assert process.returncode == 130, rest
     assert "Traceback" not in rest
     assert not out.exists()
