@@ -70,34 +70,34 @@ def test_training_survives_every_odd_file_and_names_each_bad_one_once(trained: t
 
 def test_a_photo_in_eight_orientations_is_one_photo(trained: tuple[Path, str], shared: Path, tmp_path: Path) -> None:
     run, _ = trained
-    photos = shared / "data" / "exif_orient"
     whole, lite = predict.load(run), predict.load(run / "exports" / "model_float16.tflite")
-    for name in ("Landscape", "Portrait"):
-        files = sorted(photos.rglob(f"{name}_[1-8].jpg"))
-        assert len(files) == 8
+    names = ("Landscape", "Portrait")
+    for name in names:
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        for number in range(1, 9):
+            file = next((shared / "data" / "exif_orient").rglob(f"{name}_{number}.jpg"))
+            shutil.copyfile(file, tmp_path / "photos" / name / file.name)
+    staged = staged_scores(tmp_path / "photos", tmp_path / "stage", whole)
+    for name, from_folder in zip(names, staged, strict=True):
+        files = sorted((tmp_path / "photos" / name).iterdir())
         keras = np.array([row.scores for row in whole.each(files)])  # type: ignore[union-attr]
         tflite = np.array([row.scores for row in lite.each(files)])  # type: ignore[union-attr]
-        folder = tmp_path / name
-        for label in ("with_mask", "without_mask"):
-            (folder / label).mkdir(parents=True)
-            for file in files:
-                shutil.copyfile(file, folder / label / file.name)
-        for scores in (keras, tflite, staged_scores(folder, tmp_path / f"stage {name}", whole)):
-            assert len(set(scores.argmax(axis=1))) == 1
-            assert np.ptp(scores, axis=0).max() < 0.05
-            np.testing.assert_allclose(scores, keras[:1].repeat(len(scores), axis=0), atol=0.05)
+        together = np.concatenate([keras, tflite, from_folder])
+        assert together.shape == (24, 2)
+        assert len(set(together.argmax(axis=1))) == 1
+        assert np.ptp(together, axis=0).max() < 0.05
 
 
-def staged_scores(folder: Path, place: Path, predictor: predict.Predictor) -> Any:
-    """What the model says of a folder's images as training reads them."""
+def staged_scores(folder: Path, place: Path, predictor: predict.Predictor) -> list[Any]:
+    """What the model says of a folder's images as training reads them, by class."""
     from imgclf.data.batches import batches
 
-    images = assign_parts(inspect(scan(folder)))
-    staged = stage(images, place, predictor.input_shape[:2])
-    parts = [
-        batches(staged, part, predictor.input_shape[:2]) for part in ("train", "val", "test") if staged.parts[part]
-    ]
-    return np.concatenate([predictor.scores(pixels.numpy()) for part in parts for pixels, _ in part])
+    size = predictor.input_shape[:2]
+    staged = stage(assign_parts(inspect(scan(folder))), place, size)
+    pairs = [pair for part in ("train", "val", "test") for pair in batches(staged, part, size)]
+    scores = np.concatenate([predictor.scores(pixels.numpy()) for pixels, _ in pairs])
+    labels = np.concatenate([one_hot.numpy() for _, one_hot in pairs]).argmax(axis=1)
+    return [scores[labels == index] for index in range(len(staged.classes))]
 
 
 def test_the_command_line_says_the_same_of_all_eight(trained: tuple[Path, str], shared: Path) -> None:
