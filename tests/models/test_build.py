@@ -106,9 +106,7 @@ def test_two_builds_have_the_same_names(name: str) -> None:
     assert [operation.name for operation in first.operations] == [operation.name for operation in second.operations]
 
 
-def test_a_training_step_leaves_batchnorm_alone_and_survives_saving_and_conversion(
-    row: backbones.Backbone, model: Any, tmp_path: Path
-) -> None:
+def test_a_training_step_survives_saving_and_conversion(row: backbones.Backbone, model: Any, tmp_path: Path) -> None:
     pooled = keras.layers.GlobalAveragePooling2D()(model.output)
     whole = keras.Model(model.input, keras.layers.Dense(2, activation="softmax")(pooled))
     images = np.random.default_rng(0).uniform(0, 255, (2, size(row), size(row), 3)).astype(np.float32)
@@ -117,13 +115,6 @@ def test_a_training_step_leaves_batchnorm_alone_and_survives_saving_and_conversi
     whole.fit(images, np.array([0, 1]), verbose=0)
     moved = [not np.array_equal(old, new.numpy()) for old, new in zip(before, model.trainable_weights, strict=True)]
     assert np.mean(moved) > 0.5
-    freeze_batchnorm(model)
-    norms = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
-    still = [weight.numpy() for norm in norms for weight in norm.weights]
-    whole.compile(keras.optimizers.SGD(1e-3), "sparse_categorical_crossentropy", run_eagerly=True)
-    whole.fit(images, np.array([0, 1]), verbose=0)
-    for old, weight in zip(still, (weight for norm in norms for weight in norm.weights), strict=True):
-        np.testing.assert_array_equal(old, weight.numpy())
     whole.save(tmp_path / "model.keras")
     reloaded = keras.saving.load_model(tmp_path / "model.keras", safe_mode=True)
     expected = np.asarray(whole(images, training=False))
