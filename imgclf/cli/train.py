@@ -10,7 +10,6 @@ import click
 
 from imgclf.cli.main import common_options
 from imgclf.config import Setting, TrainConfig
-from imgclf.errors import InputError
 
 
 class _Grouped(click.Command):
@@ -76,8 +75,6 @@ def command(data: Path, out: Path | None, overwrite: bool, config: Path | None, 
     if isinstance(given.get("formats"), str):
         given["formats"] = tuple(item.strip() for item in given["formats"].split(",") if item.strip())
     settings = TrainConfig().replace(**{**(read_settings(config) if config else {}), **given})
-    if not data.exists() and data.name in ("", "."):
-        raise InputError(f"{data} does not exist", "expected a folder of labelled images")
     root = out or runs.free_folder(data.resolve().name)
     shown = shlex.join(["imgclf", *sys.argv[1:]])
     outcome = train_folder(data, root, settings, overwrite=overwrite, command=shown)
