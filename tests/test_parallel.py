@@ -9,8 +9,9 @@ from functools import partial
 
 import pytest
 
-from imgclf import parallel
+from imgclf import crew, parallel
 from imgclf.errors import InputError, SetupError
+from imgclf.worker import GRACE, Reply, Setup, send
 
 # The functions live in a module of their own, as those of imgclf do: the workers import it.
 HOSTILE = """
@@ -192,22 +193,22 @@ def test_ctrl_c_kills_the_workers_and_propagates(tmp_path):
 
 
 def start_worker(function, limit):
-    setup = parallel._Setup(pickle.dumps(function), limit, None)
-    return parallel._Worker(setup, dict(os.environ), subprocess.DEVNULL)
+    setup = Setup(pickle.dumps(function), limit, None)
+    return crew.Worker(setup, dict(os.environ), subprocess.DEVNULL)
 
 
 def test_a_worker_whose_parent_is_gone_ends(work):
     worker = start_worker(work.square, 60.0)
-    assert worker.receive() == parallel._Reply()
+    assert worker.receive() == Reply()
     worker.requests.close()  # what the kernel does for a killed parent
     assert worker.process.wait(timeout=30) == 0
     worker.end()
 
 
 def test_a_hanging_worker_whose_parent_is_gone_ends(work):
-    worker = start_worker(work.picky, 0.5 - parallel.GRACE)
-    assert worker.receive() == parallel._Reply()
-    parallel._send(worker.requests, ["hang"])
+    worker = start_worker(work.picky, 0.5 - GRACE)
+    assert worker.receive() == Reply()
+    send(worker.requests, ["hang"])
     worker.requests.close()
     assert worker.process.wait(timeout=30) != 0
     worker.end()
