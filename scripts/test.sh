@@ -56,6 +56,7 @@ step "ruff format" ruff format --check
 step "mypy" mypy
 step "lint-imports" lint-imports
 if [ -n "$failed" ]; then say "failed before the tests: $failed"; fi
-# last, so that its closing line ends the output
-step "pytest" python -m pytest ${left_out:+-m "$left_out"} "$@"
+# Two processes: building graphs and starting TensorFlow keep one core busy each. Last, so that its closing line ends
+# the output.
+step "pytest" python -m pytest -n 2 --dist worksteal ${left_out:+-m "$left_out"} "$@"
 [ -z "$failed" ]
