@@ -13,6 +13,29 @@ def command() -> None:
     """Look at a folder of images as a training would."""
 
 
+@command.command("unpack")
+@click.argument("archives", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder to make.")
+@click.option("--class-names", help="Names in the order of the labels, separated by commas, or a file with one a line.")
+@common_options
+def unpack_(archives: tuple[Path, ...], out: Path, class_names: str | None) -> None:
+    """Turn ARCHIVES of small images into class folders.
+
+    Takes the IDX files of MNIST and Fashion-MNIST (.gz or not), the python version of CIFAR-10 and CIFAR-100 (.tar.gz)
+    and the .npz files of Keras. Nothing is downloaded, and nothing in the archives is executed.
+    """
+    from imgclf.data.unpack import unpack
+
+    click.echo(unpack(archives, out, _names(class_names) if class_names else None))
+    click.echo(f"next: imgclf train {out}")
+
+
+def _names(value: str) -> list[str]:
+    file = Path(value)
+    names = file.read_text(encoding="utf-8-sig").splitlines() if file.is_file() else value.split(",")
+    return [name.strip() for name in names if name.strip()]
+
+
 @command.command()
 @click.argument("data", type=click.Path(path_type=Path))
 @click.option("--augment", type=click.Choice(AUGMENTATIONS), default="auto", show_default=True)
