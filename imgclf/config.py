@@ -6,13 +6,19 @@ The options of `imgclf train`, the keyword arguments of `imgclf.train` and a run
 import dataclasses
 import difflib
 import types
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from imgclf.errors import InputError
 
-AUGMENTATIONS = ("auto", "none", "light", "medium", "strong")
+AUGMENTATIONS = ("auto", "none", "shift", "light", "medium", "strong")
 HEADS = ("auto", "binary", "multiclass")
+COLORS = ("auto", "rgb", "grayscale")
+OPTIMIZERS = ("auto", "adam", "adamw", "sgd", "rmsprop", "lion")
+SCHEDULES = ("auto", "constant", "cosine", "step", "plateau", "one-cycle")
+LOSSES = ("auto", "cross-entropy", "focal")
+NORMALIZATIONS = ("auto", "unit", "symmetric", "data")
 FORMATS = ("float32", "float16")
 
 
@@ -62,29 +68,47 @@ class TrainConfig:
         InputError: a value is of the wrong type or out of its range; the message names the setting and the range.
     """
 
-    backbone: str = _setting("mobilenet_v2", "Network to start from; `imgclf backbones list` shows all.", MODEL)
+    backbone: str | Callable[..., Any] = _setting(  # noqa: RUF009 (a row of the table, like every other)
+        "auto", "Network: a name of `imgclf backbones list`, or package.module:function that builds one; auto takes "
+        "mobilenet_v2 for photos, resnet9 or cnn_small for images of 64 pixels or less.", MODEL,
+    )  # fmt: skip
     alpha: float | None = _setting(
         None, "Width of MobileNets: 0.25 is small and fast, 1.0 the full network.", MODEL,
         limits=Range(0.1, 2.0), auto="the backbone's own default",
     )  # fmt: skip
     weights: str | None = _setting(
-        None, "Pretrained weights: imagenet, none (train from scratch), or a file.", MODEL,
-        auto="imagenet; none for tiny",
+        None, "Pretrained weights: imagenet, none (train from scratch), a file, or a run folder to go on from.", MODEL,
+        auto="imagenet where the network has them",
     )  # fmt: skip
     image_size: int | None = _setting(
         None, "Side of the square that images are stretched to, in pixels.", MODEL,
-        limits=Range(16, 2048), auto="the backbone's own default",
+        limits=Range(16, 2048), auto="the network's own; from scratch no more than the images have",
+    )  # fmt: skip
+    color: str = _setting(
+        "auto", "Channels that the model reads; auto takes one when all images are grey.", MODEL, choices=COLORS
+    )
+    truncate_at: str | None = _setting(
+        None, "Layer at which the backbone ends, such as mixed7 of inception_v3.", MODEL, auto="its last",
+    )  # fmt: skip
+    batch_norm: bool | None = _setting(
+        None, "BatchNorm in a network that is trained from scratch, whether its layout has it or not.", MODEL,
+        auto="as the layout has it",
+    )  # fmt: skip
+    normalization: str = _setting(
+        "auto", "How a network from scratch sees pixels: unit 0..1, symmetric -1..1, data by the training images' mean "
+        "and deviation.", MODEL, choices=NORMALIZATIONS,
     )  # fmt: skip
     head: str = _setting(
         "auto", "binary trains one sigmoid unit, multiclass a softmax; auto looks at the number of classes.", MODEL,
         choices=HEADS,
     )  # fmt: skip
-    dropout: float = _setting(
-        0.2, "Share of features dropped before the head in training.", MODEL, limits=Range(0, 0.9)
-    )
+    dropout: float | None = _setting(
+        None, "Share of features dropped before the head in training.", MODEL, limits=Range(0, 0.9),
+        auto="0.2, or as the network's recipe has it",
+    )  # fmt: skip
     epochs: int | None = _setting(
         None, "Most epochs of the head stage (or of the whole training, from scratch).", TRAINING,
-        limits=Range(1, 10_000), auto="10 to 150 by the number of images; from scratch 10 to 24",
+        limits=Range(1, 10_000), auto="10 to 150 by the number of images; from scratch the recipe's",
     )  # fmt: skip
     fine_tune_epochs: int | None = _setting(
         None, "Epochs of the fine-tuning stage; 0 trains the head only.", TRAINING,
@@ -95,34 +119,58 @@ class TrainConfig:
     )
     learning_rate: float | None = _setting(
         None, "Learning rate of the head stage (or of the whole training, from scratch).", TRAINING,
-        limits=Range(1e-7, 1.0), auto="0.001; from scratch 0.003",
+        limits=Range(1e-7, 1.0), auto="0.001; from scratch the recipe's",
     )  # fmt: skip
     fine_tune_learning_rate: float | None = _setting(
         None, "Highest learning rate of the fine-tuning stage.", TRAINING,
         limits=Range(1e-8, 1.0), auto="0.0002",
     )  # fmt: skip
-    batch_size: int = _setting(32, "Images a training step.", TRAINING, limits=Range(1, 4096))
-    weight_decay: float = _setting(1e-4, "AdamW's weight decay in fine-tuning.", TRAINING, limits=Range(0, 1))
-    label_smoothing: float = _setting(0.0, "Label smoothing in fine-tuning.", TRAINING, limits=Range(0, 0.5))
+    batch_size: int | None = _setting(
+        None, "Images a training step.", TRAINING, limits=Range(1, 4096), auto="32; from scratch the recipe's"
+    )
+    optimizer: str = _setting(
+        "auto", "Optimizer; auto takes AdamW, from scratch the recipe's.", TRAINING, choices=OPTIMIZERS
+    )
+    schedule: str = _setting(
+        "auto", "Learning rate over the epochs; auto takes cosine with warm-up, from scratch the recipe's.", TRAINING,
+        choices=SCHEDULES,
+    )  # fmt: skip
+    loss: str = _setting(
+        "auto", "Loss; auto takes cross-entropy, focal weighs down images that are easy.", TRAINING, choices=LOSSES
+    )
+    weight_decay: float | None = _setting(
+        None, "Weight decay.", TRAINING, limits=Range(0, 1), auto="0.0001; from scratch the recipe's"
+    )
+    l1: float = _setting(0.0, "L1 penalty on kernels.", TRAINING, limits=Range(0, 1))
+    l2: float = _setting(0.0, "L2 penalty on kernels.", TRAINING, limits=Range(0, 1))
+    label_smoothing: float | None = _setting(
+        None, "Label smoothing, after the head stage.", TRAINING, limits=Range(0, 0.5),
+        auto="0; from scratch the recipe's",
+    )  # fmt: skip
     patience: int | None = _setting(
         None, "Epochs without a better validation loss before a stage stops.", TRAINING,
-        limits=Range(1, 10_000), auto="10 for the head, 3 for fine-tuning",
+        limits=Range(1, 10_000), auto="10 for the head, 3 for fine-tuning, 15 from scratch",
     )  # fmt: skip
     augment: str = _setting(
-        "auto", "How training images are varied: none, light, medium, strong; auto chooses.", DATA,
+        "auto", "How training images are varied: none, shift (small images), light, medium or strong.", DATA,
         choices=AUGMENTATIONS,
     )  # fmt: skip
-    flip: bool = _setting(True, "Mirror training images left to right; off where that changes the meaning.", DATA)
+    flip: bool | None = _setting(
+        None, "Mirror training images left to right; off where that changes the meaning.", DATA,
+        auto="on; off for grey images of 64 pixels or less, which often are letters and digits",
+    )  # fmt: skip
     views: int = _setting(
         1, "Readings of each image for the head stage: 1 is the image as it is, more add augmented ones.", DATA,
         limits=Range(1, 64),
     )  # fmt: skip
-    val_share: float = _setting(
-        0.15, "Share of the images for validation, where the folder has no val part.", DATA, limits=Range(0.01, 0.8)
-    )
-    test_share: float = _setting(
-        0.15, "Share of the images for the test, where the folder has no test part.", DATA, limits=Range(0.01, 0.8)
-    )
+    val_share: float | None = _setting(
+        None, "Share of the images for validation, where the folder has no val part.", DATA, limits=Range(0.01, 0.8),
+        auto="0.15, 5000 images at most",
+    )  # fmt: skip
+    test_share: float | None = _setting(
+        None, "Share of the images for the test, where the folder has no test part.", DATA, limits=Range(0.01, 0.8),
+        auto="0.15, 5000 images at most",
+    )  # fmt: skip
     seed: int = _setting(0, "Number that fixes every random choice.", DATA, limits=Range(0, 2**31 - 1))
     workers: int | None = _setting(None, "Processes that read images.", DATA, limits=Range(0, 256), auto="one a core")
     formats: tuple[str, ...] = _setting(
@@ -132,15 +180,16 @@ class TrainConfig:
     def __post_init__(self) -> None:
         for spec in describe(type(self)):
             _check(spec, getattr(self, spec.name))
-        if self.val_share + self.test_share > 0.9:
+        val_share, test_share = self.val_share or 0.0, self.test_share or 0.0
+        if val_share + test_share > 0.9:
             raise InputError(
-                f"val-share {self.val_share:g} and test-share {self.test_share:g} leave too little for training",
+                f"val-share {val_share:g} and test-share {test_share:g} leave too little for training",
                 "together they may take 0.9 at most",
             )
 
     def to_json(self) -> dict[str, Any]:
         """All settings as plain JSON types, in the order of the table."""
-        return {key: list(v) if isinstance(v, tuple) else v for key, v in dataclasses.asdict(self).items()}
+        return {field.name: _plain(getattr(self, field.name)) for field in dataclasses.fields(self)}
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> "TrainConfig":
@@ -196,16 +245,22 @@ def describe(table: type) -> tuple[Setting, ...]:
     rows = []
     for item in dataclasses.fields(table):
         kind = hints[item.name]
-        optional = get_origin(kind) in (Union, types.UnionType)
-        if optional:
-            kind = next(arm for arm in get_args(kind) if arm is not type(None))
+        arms = get_args(kind) if get_origin(kind) in (Union, types.UnionType) else (kind,)
+        optional, kind = type(None) in arms, arms[0]
         rows.append(Setting(name=item.name, kind=get_origin(kind) or kind, default=item.default, optional=optional,
                             **item.metadata))  # fmt: skip
     return tuple(rows)
 
 
+def _plain(value: Any) -> Any:
+    """A setting as JSON has it; a function by its import path."""
+    if callable(value):
+        return f"{value.__module__}:{value.__qualname__}"
+    return list(value) if isinstance(value, tuple) else value
+
+
 def _check(spec: Setting, value: Any) -> None:
-    if value is None and spec.optional:
+    if (value is None and spec.optional) or (spec.name == "backbone" and callable(value)):
         return
     if spec.kind is tuple:
         for item in value:

@@ -20,7 +20,7 @@ from imgclf.config import TrainConfig
 from imgclf.data.imageset import ImageFile, ImageSet
 from imgclf.data.inspect import inspect, problems, require_trainable
 from imgclf.data.scan import scan
-from imgclf.data.split import assign_parts, leaks, write_split
+from imgclf.data.split import assign_parts, default_share, leaks, write_split
 from imgclf.data.stage import stage
 from imgclf.errors import CheckFailed, ImgclfError, InputError, Interrupted
 from imgclf.evaluation.evaluate import Evaluation, evaluate
@@ -28,6 +28,7 @@ from imgclf.export.tflite import Exported, convert, prove
 from imgclf.models import backbones
 from imgclf.noise import import_tensorflow
 from imgclf.progress import plural, say, step, warn
+from imgclf.training.choose import choose
 
 LIBRARIES = ("tensorflow", "keras", "keras-cv", "ai-edge-litert", "numpy", "pillow", "scikit-learn")
 
@@ -67,20 +68,28 @@ def train_folder(data: Path, out: Path, config: TrainConfig, *, overwrite: bool 
     runs.require_free(out, overwrite)
     if out.resolve().is_relative_to(data.resolve()):
         raise InputError(f"{out} lies inside the image folder {data}", "choose a run folder elsewhere with --out")
-    row = backbones.get(config.backbone)
-    backbones.check_size(row, config.image_size or row.default_size)
+    if config.backbone != "auto":  # what is wrong with the settings is said before the images are read
+        row = backbones.get(config.backbone)
+        backbones.check_size(row, config.image_size or row.default_size)
     images = check_folder(data, workers=config.workers)
     require_trainable(images)
-    images = assign_parts(images, config.val_share, config.test_share, config.seed)
+    share = default_share(len(images.usable))
+    images = assign_parts(images, config.val_share or share, config.test_share or share, config.seed)
     report_data(images)
+    chosen, notes = choose(images, config)
+    for line in notes:
+        say(line)
+    row = backbones.get(chosen.backbone)
+    assert chosen.image_size is not None
+    backbones.check_size(row, chosen.image_size)
     import_tensorflow()
     from imgclf.models.weights import resolve_weights
 
-    size = config.image_size or row.default_size
-    resolve_weights(config.weights, row, config.alpha, (size, size))  # missing weights are said before any work
+    size = (chosen.image_size, chosen.image_size)
+    resolve_weights(chosen.weights, row, chosen.alpha, size)  # missing weights are said before any work
     run = runs.Run.create(out, overwrite)
     with run.lock(), _guarded(run):
-        return _train(run, images, config, size, command)
+        return _train(run, images, Settings(config, chosen, notes, command))
 
 
 def check_folder(data: Path, workers: int | None = None) -> ImageSet:
@@ -149,18 +158,29 @@ def _give_up(run: runs.Run, state: str) -> bool:
     return False
 
 
-def _train(run: runs.Run, images: ImageSet, config: TrainConfig, size: int, command: str) -> Outcome:
+@dataclass(frozen=True)
+class Settings:
+    """The settings of a run: as given, with what the images decided, why, and the command that gave them."""
+
+    given: TrainConfig
+    chosen: TrainConfig
+    notes: tuple[str, ...]
+    command: str
+
+
+def _train(run: runs.Run, images: ImageSet, settings: Settings) -> Outcome:
     from imgclf.models.files import save_keras_model
     from imgclf.training.train import train
 
     write_split(images, run / runs.SPLIT)
     runs.write_classes(run / runs.CLASSES, images.classes)
-    _write_config(run, images, config, {}, command, notes=[])
-    staged = stage(images, run / runs.STAGE, (size, size), workers=config.workers)
+    config = settings.chosen
+    _write_config(run, images, settings, config)
+    assert config.image_size is not None
+    staged = stage(images, run / runs.STAGE, (config.image_size, config.image_size), workers=config.workers)
     run.set_state("running", stage="training")
     trained = train(staged, config)
-    changed = {k: v for k, v in trained.config.to_json().items() if v != config.to_json()[k]}
-    _write_config(run, images, config, changed, command, notes=list(trained.notes), parameters=trained.parameters)
+    _write_config(run, images, settings, trained.config, trained.notes, trained.parameters)
     _write_history(run, trained.history)
     with step("saving the model and reading it back", 1, "file") as bar:
         model = save_keras_model(trained.model, run / runs.MODEL)
@@ -187,6 +207,10 @@ def _train(run: runs.Run, images: ImageSet, config: TrainConfig, size: int, comm
         exports = prove(run, files, [image.path for image in tested.images], tested.labels, tested.probabilities)
     except CheckFailed as error:  # the model is good all the same, and so is its report
         refused = error
+    if all(row.stage == "training" for row in trained.history):
+        from imgclf.report.layers import draw_layers
+
+        draw_layers(model, tested.images[0].path, run / runs.LAYERS)
     run.set_state("done")
     from imgclf.report.collect import write_run_report
 
@@ -199,19 +223,20 @@ def _train(run: runs.Run, images: ImageSet, config: TrainConfig, size: int, comm
 
 
 def _write_config(
-    run: runs.Run, images: ImageSet, config: TrainConfig, decided: dict[str, Any], command: str, *,
-    notes: list[str], parameters: int | None = None,
+    run: runs.Run, images: ImageSet, settings: Settings, config: TrainConfig, notes: Sequence[str] = (),
+    parameters: int | None = None,
 ) -> None:  # fmt: skip
+    given = settings.given.to_json()
     runs.write_json(
         run / runs.CONFIG,
         {
             "schema": runs.SCHEMA,
             "imgclf": __version__,
             "created": runs.timestamp(),
-            "command": command,
-            "settings": config.to_json(),
-            "decided": decided,
-            "notes": notes,
+            "command": settings.command,
+            "settings": given,
+            "decided": {name: value for name, value in config.to_json().items() if value != given[name]},
+            "notes": [*settings.notes, *notes],
             "parameters": parameters,
             "data": {"folder": str(images.root.resolve()), "fingerprint": fingerprint(images),
                      "notes": data_notes(images)},

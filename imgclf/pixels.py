@@ -74,6 +74,14 @@ class Decoded:
     width: int
     height: int
 
+    @property
+    def is_grey(self) -> bool:
+        """Whether no pixel has a colour: red, green and blue are the same everywhere."""
+        for pixels in (self.pixels[::16, ::16], self.pixels):  # a coloured photo shows itself in a few pixels
+            if not (np.array_equal(pixels[..., 0], pixels[..., 1]) and np.array_equal(pixels[..., 0], pixels[..., 2])):
+                return False
+        return True
+
 
 def read(source: str | Path | bytes, max_side_hint: int | None = None) -> Decoded:
     """Decode an image completely; the first one of an animation or a document.

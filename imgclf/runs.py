@@ -34,6 +34,7 @@ REPORT = "report.html"
 LOG = "log.txt"
 EXPORTS = "exports"
 STAGE = "stage"
+LAYERS = "layers"
 LOCK = ".lock"
 
 _UMASK = os.umask(0)  # the only way to read it is to set it

@@ -21,6 +21,8 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
     },
     "Look at data and networks": {
         "data": ("imgclf.cli.data", "See what a training would see."),
+        "explain": ("imgclf.cli.explain", "Look into a network: its kernels, and an image after each layer."),
+        "weights": ("imgclf.cli.weights", "ImageNet weights: what is in the cache, and fetching more."),
         "backbones": ("imgclf.cli.backbones", "The networks to start from."),
     },
 }

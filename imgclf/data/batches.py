@@ -1,16 +1,25 @@
-"""Staged images as batches of pixels: the only module of data/ that imports TensorFlow."""
+"""Staged images as batches of pixels, decoded once where there is room: the only module of data/ with TensorFlow."""
 
+import shutil
 from collections.abc import Callable
-from typing import Any
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
 
 import keras
 import numpy as np
+import psutil
 import tensorflow as tf
+from numpy.typing import NDArray
 
 from imgclf.data.imageset import Part, StagedSet
+from imgclf.pixels import LUMA
+from imgclf.progress import step
 
-# An array of decoded images up to this size is kept in memory: epochs after the first then decode nothing.
-IN_MEMORY_BYTES = 512 * 2**20
+Place = Literal["memory", "file", "nothing"]
+
+MEMORY_SHARE = 0.25  # of the memory that is free: the rest is for the network and for other programs
+DISK_SHARE = 0.5  # of the disk that is free
 
 Augment = Callable[[Any, int], Any]  # as models/augmentation.py has it
 
@@ -33,7 +42,8 @@ def batches(
         part: "train", "val" or "test".
         image_size: (height, width) in pixels; images are stretched to it, bilinear, half-pixel centres.
         batch_size: images a batch; the last batch may be smaller.
-        channels: 3 for RGB, 1 for grey.
+        channels: 3 for RGB, 1 for grey (ITU-R BT.601 luma, as `pixels.load_for_model`; TensorFlow's own grey reading
+            weighs a PNG otherwise than a JPEG).
         shuffle: a random order, fixed by the seed; otherwise the order of `staged.parts[part]`.
         seed: of the order.
 
@@ -45,7 +55,7 @@ def batches(
         str(folder),
         class_names=list(staged.folders),
         label_mode="categorical",
-        color_mode="rgb" if channels == 3 else "grayscale",
+        color_mode="rgb",
         image_size=image_size,
         interpolation="bilinear",
         batch_size=batch_size,
@@ -53,27 +63,36 @@ def batches(
         seed=seed,
         verbose=False,
     )
+    if channels == 1:
+        dataset = dataset.map(lambda images, labels: (tf.tensordot(images, LUMA[:, None], 1), labels))
     return dataset.prefetch(tf.data.AUTOTUNE)
 
 
-class TrainingImages:
-    """The training part, epoch by epoch: each epoch in another order, fixed by the seed and the epoch's number.
+def place_for(size: int, folder: Path) -> Place:
+    """Where decoded images of `size` bytes are kept: in memory, in a file in `folder`, or nowhere."""
+    if size <= MEMORY_SHARE * psutil.virtual_memory().available:
+        return "memory"
+    return "file" if size <= DISK_SHARE * shutil.disk_usage(folder).free else "nothing"
 
-    Small sets are decoded once and kept in memory (IN_MEMORY_BYTES at most); others are read from the staged files in
-    every epoch.
+
+class DecodedImages:
+    """One part, epoch by epoch; decoded once as uint8, where that fits in memory or on the disk.
+
+    Epochs after the first then cost no decoding. A stretched pixel is rounded to a whole number, as a photo has it.
+
+    Attributes:
+        count: number of images.
+        place: where they are kept.
     """
 
     def __init__(
-        self, staged: StagedSet, image_size: tuple[int, int], batch_size: int, *, channels: int = 3, seed: int = 0
-    ) -> None:
-        self.staged, self.image_size, self.batch_size = staged, image_size, batch_size
+        self, staged: StagedSet, part: Part, image_size: tuple[int, int], batch_size: int, *,
+        channels: int = 3, seed: int = 0,
+    ) -> None:  # fmt: skip
+        self.staged, self.part, self.image_size, self.batch_size = staged, part, image_size, batch_size
         self.channels, self.seed = channels, seed
-        self.count = len(staged.parts["train"])
-        size = self.count * image_size[0] * image_size[1] * channels * 4
-        self.arrays = as_arrays(batches(staged, "train", image_size, channels=channels)) if (
-            size <= IN_MEMORY_BYTES
-        ) else None  # fmt: skip
-        self._pick = tf.function(lambda pick: tuple(tf.gather(array, pick) for array in self.arrays or ()))
+        self.count = len(staged.parts[part])
+        self.place = place_for(self.count * image_size[0] * image_size[1] * channels, staged.root)
 
     @property
     def steps(self) -> int:
@@ -81,22 +100,67 @@ class TrainingImages:
         return -(-self.count // self.batch_size)
 
     def epoch(self, number: int, augment: Augment | None = None) -> Any:
-        """The batches of one epoch, as `batches` gives them, augmented."""
+        """The batches of one epoch in an order fixed by the seed and the epoch's number, augmented."""
         seed = self.seed * 100_003 + number
-        if self.arrays is None:
-            dataset = batches(self.staged, "train", self.image_size, self.batch_size, channels=self.channels,
+        if self.place == "nothing":
+            dataset = batches(self.staged, self.part, self.image_size, self.batch_size, channels=self.channels,
                               shuffle=True, seed=seed)  # fmt: skip
         else:
-            order = np.random.default_rng(seed).permutation(self.count)
-            picks = tf.data.Dataset.from_tensor_slices(order).batch(self.batch_size)
-            dataset = picks.map(self._pick)
+            dataset = self._picked(np.random.default_rng(seed).permutation(self.count))
         if augment is not None:
             dataset = augment(dataset, number)
         return dataset.prefetch(2)
 
+    def in_order(self) -> Any:
+        """The batches in the order of `staged.parts[part]`, as they are."""
+        if self.place == "nothing":
+            return batches(self.staged, self.part, self.image_size, self.batch_size, channels=self.channels)
+        return self._picked(np.arange(self.count)).prefetch(2)
 
-def as_arrays(dataset: Any) -> tuple[Any, Any]:
-    """A whole dataset as two tensors on the CPU: images `(N, H, W, channels)` and one-hot labels `(N, C)`."""
-    parts = list(dataset)
-    with tf.device("CPU"):  # a GPU has better uses for its memory
-        return tf.concat([images for images, _ in parts], 0), tf.concat([labels for _, labels in parts], 0)
+    def statistics(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Mean and standard deviation of the pixels per channel, 0..255."""
+        count, total, squares = 0, np.zeros(self.channels), np.zeros(self.channels)
+        for images, _ in self.in_order():
+            pixels = images.numpy().reshape(-1, self.channels).astype(np.float64)
+            count, total, squares = count + len(pixels), total + pixels.sum(0), squares + (pixels**2).sum(0)
+        mean = total / count
+        return tuple(mean.tolist()), tuple(np.sqrt(np.maximum(squares / count - mean**2, 0)).tolist())
+
+    def _picked(self, order: NDArray[np.int64]) -> Any:
+        picks = tf.data.Dataset.from_tensor_slices(order).batch(self.batch_size)
+        return picks.map(self._pick, num_parallel_calls=1, deterministic=True)
+
+    @cached_property
+    def _pick(self) -> Any:
+        """From indices to a batch."""
+        images, labels = self._decoded
+        shape = (None, *self.image_size, self.channels)
+        if self.place == "memory":
+            with tf.device("CPU"):  # a GPU has better uses for its memory
+                images, labels = tf.constant(images), tf.constant(labels)
+            return tf.function(lambda pick: (tf.cast(tf.gather(images, pick), tf.float32), tf.gather(labels, pick)))
+
+        def read(pick: Any) -> tuple[Any, Any]:
+            # stateless: otherwise determinism makes tf.data read only when the training asks for it
+            found = tf.numpy_function(lambda indices: images[indices], [pick], tf.uint8, stateful=False)
+            return tf.cast(tf.ensure_shape(found, shape), tf.float32), tf.gather(labels, pick)
+
+        return tf.function(read)
+
+    @property
+    def _decoded(self) -> tuple[Any, Any]:
+        """uint8 `(N, H, W, channels)` in memory or in a file, and float32 one-hot `(N, C)`."""
+        shape = (self.count, *self.image_size, self.channels)
+        images = np.empty(shape, np.uint8) if self.place == "memory" else np.lib.format.open_memmap(
+            self.staged.root / f"{self.part}.npy", "w+", np.uint8, shape
+        )  # fmt: skip
+        labels = np.empty((self.count, len(self.staged.classes)), np.float32)
+        done = 0
+        with step("decoding images", self.count) as bar:
+            for pixels, targets in batches(self.staged, self.part, self.image_size, 64, channels=self.channels):
+                images[done : done + len(pixels)] = np.rint(pixels.numpy())
+                labels[done : done + len(pixels)] = targets.numpy()
+                done += len(pixels)
+                bar.update(len(pixels))
+        assert done == self.count, f"{done} images of {self.count} were read"
+        return images, labels

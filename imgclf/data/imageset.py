@@ -30,6 +30,7 @@ class ImageFile:
         height: pixels, upright; 0 until inspected or when unreadable.
         verdict: "fine" goes to training as it is, "repairable" is rewritten upright 8-bit RGB when staged,
             "unreadable" is left out.
+        grey: whether no pixel has a colour; False until inspected.
         reason: why it is repairable or unreadable, for people ("EXIF orientation 6", "truncated after 312 bytes").
     """
 
@@ -42,6 +43,7 @@ class ImageFile:
     height: int = 0
     verdict: Verdict = "unchecked"
     reason: str = ""
+    grey: bool = False
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ class Finding(NamedTuple):
     height: int
     verdict: Verdict
     reason: str
+    grey: bool = False
 
 
 def inspect(images: ImageSet, workers: int | None = None) -> ImageSet:
@@ -59,7 +60,7 @@ def examine(path: str) -> Finding:
         return Finding(key, formats.sniff(data), 0, 0, "unreadable", str(error))
     repairs = [*decoded.repairs, *filter(None, [formats.misnamed(path, decoded.format)])]
     verdict: Verdict = "repairable" if repairs else "fine"
-    return Finding(key, decoded.format, decoded.width, decoded.height, verdict, "; ".join(repairs))
+    return Finding(key, decoded.format, decoded.width, decoded.height, verdict, "; ".join(repairs), decoded.is_grey)
 
 
 def problems(images: ImageSet) -> list[str]:

@@ -25,8 +25,9 @@ def augmenter(name: str, *, flip: bool = True, seed: int = 0, mix: bool = False)
     """Build a recipe.
 
     Args:
-        name: "none", "light" (flip, small rotation, zoom, contrast), "medium" (and RandAugment, cut-out holes) or
-            "strong" (more of both, and with `mix` also CutMix and MixUp).
+        name: "none", "shift" (flip, shift by whole pixels, one cut-out hole: for small images), "light" (flip, small
+            rotation, zoom, contrast), "medium" (and RandAugment, cut-out holes) or "strong" (more of both, and with
+            `mix` also CutMix and MixUp).
         flip: mirror half of the images left to right.
         seed: of all its random numbers.
         mix: whether labels may become soft, as CutMix and MixUp need.
@@ -34,15 +35,16 @@ def augmenter(name: str, *, flip: bool = True, seed: int = 0, mix: bool = False)
     Returns:
         None for "none", otherwise a function: a dataset of batches `(images, labels)`, float32 `(n, H, W, 3)` with
         values 0..255 and float32 one-hot `(n, C)`, and the number of the epoch, to a dataset of the same form. The
-        numbers of "light" depend on seed, epoch and batch only; those of the others go on from epoch to epoch.
+        numbers of "shift" and "light" depend on seed, epoch and batch only; the others' go on from epoch to epoch.
 
     RandAugment: Cubuk 2019, arXiv 1909.13719; cut-out: DeVries 2017, arXiv 1708.04552; GridMask: Chen 2020, arXiv
     2001.04086; CutMix: Yun 2019, arXiv 1905.04899; MixUp: Zhang 2017, arXiv 1710.09412.
     """
     if name == "none":
         return None
-    vary = tf.function(lambda number, batch: (random_view(batch[0], (seed, number), flip=flip), batch[1]))
-    strengthen = None if name == "light" else _cv_function(name == "strong", seed, mix)
+    view = random_shift if name == "shift" else random_view
+    vary = tf.function(lambda number, batch: (view(batch[0], (seed, number), flip=flip), batch[1]))
+    strengthen = None if name in ("light", "shift") else _cv_function(name == "strong", seed, mix)
 
     def augment(dataset: Any, number: int) -> Any:
         numbers = tf.data.Dataset.range(number << 32, (number + 1) << 32)
@@ -95,6 +97,39 @@ def random_view(
     mean = tf.reduce_mean(images, axis=(1, 2), keepdims=True)
     factor = factor[:, None, None, None]
     return tf.clip_by_value(images * factor + mean * (1 - factor), *VALUE_RANGE)
+
+
+def random_shift(images: Any, seed: tuple[int, Any], *, flip: bool, shift: float = 0.125, hole: float = 0.25) -> Any:
+    """Flip each image of a batch, shift it by whole pixels, and cut a square hole into it.
+
+    The usual augmentation of CIFAR (He 2015, arXiv 1512.03385: padding by 4 pixels and cropping) with cut-out (DeVries
+    2017, arXiv 1708.04552). Pixels are moved, not interpolated, which would blur small images. Edges are reflected; the
+    hole, whose middle may lie anywhere, is as bright as the image.
+
+    Args:
+        images: float32 `(n, H, W, channels)`, values 0..255.
+        seed: two integers; the same give the same.
+        flip: mirror half of the images left to right.
+        shift: largest shift to any side, as a share of the side.
+        hole: side of the hole, as a share of the image's shorter side.
+
+    Returns:
+        As `images`.
+    """
+    ops, count = keras.ops, tf.shape(images)[0]
+    height, width = images.shape[1:3]
+    draws = tf.unstack(tf.random.stateless_uniform((5, count), tf.cast(tf.stack(seed), tf.int64), -1.0, 1.0))
+    down, across = tf.round(draws[0] * shift * height), tf.round(draws[1] * shift * width)
+    mirrored = ops.sign(draws[2]) if flip else ops.ones_like(down)
+    zero, one = ops.zeros_like(down), ops.ones_like(down)
+    start = tf.where(mirrored < 0, width - 1.0, 0.0) + across
+    matrix = ops.stack([mirrored, zero, start, zero, one, down, zero, zero], axis=1)
+    images = ops.image.affine_transform(images, matrix, interpolation="nearest", fill_mode="reflect")
+    half = hole * min(height, width) / 2
+    rows = abs(tf.range(height, dtype=tf.float32) - ((draws[3] + 1) / 2 * height)[:, None]) < half
+    columns = abs(tf.range(width, dtype=tf.float32) - ((draws[4] + 1) / 2 * width)[:, None]) < half
+    inside = (rows[:, :, None] & columns[:, None, :])[..., None]
+    return tf.where(inside, tf.reduce_mean(images, axis=(1, 2), keepdims=True), images)
 
 
 def _cv_function(strong: bool, seed: int, mix: bool) -> Any:

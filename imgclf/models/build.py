@@ -3,18 +3,20 @@
 One flat functional graph from pixels 0..255 to the feature map, whatever the application expects: scaling is inside.
 """
 
+import difflib
 import math
 import re
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import keras
 import numpy as np
 
 from imgclf.errors import InputError
-from imgclf.models.backbones import Backbone
-from imgclf.models.tiny import build_tiny
+from imgclf.models.cnns import NETWORKS
+from imgclf.models.own import own_network
+from imgclf.models.row import Backbone, Scaling
 
 IMAGE = "image"  # name of the input layer
 
@@ -25,6 +27,7 @@ _IMAGENET_STD = (0.229, 0.224, 0.225)
 # (x / 255 - mean) / sqrt(std) with the numbers in its weights file and divides by sqrt(std) once more only when built
 # with weights="imagenet" (tensorflow issue 49930); the affine map below makes up for that division beforehand.
 _SCALINGS: dict[str, tuple[float | list[float], float | list[float]]] = {
+    "unit": (1 / 255, 0.0),
     "tf": (1 / 127.5, -1.0),
     "caffe": (1.0, [-103.939, -116.779, -123.68]),
     "torch": (
@@ -53,26 +56,59 @@ class Cut:
     setting: str
 
 
-def build_backbone(row: Backbone, alpha: float | None, image_size: tuple[int, int], channels: int = 3) -> Any:
+@dataclass(frozen=True)
+class PixelStatistics:
+    """Mean and standard deviation of the pixels of the training images, one number a channel, in 0..255."""
+
+    mean: tuple[float, ...]
+    deviation: tuple[float, ...]
+
+    @property
+    def scaling(self) -> tuple[list[float], list[float]]:
+        """Factor and offset that bring pixels to mean 0 and deviation 1; a channel that never varies is left alone."""
+        factors = [1 / (deviation or 1.0) for deviation in self.deviation]
+        return factors, [-mean * factor for mean, factor in zip(self.mean, factors, strict=True)]
+
+
+def build_backbone(
+    row: Backbone, alpha: float | None, image_size: tuple[int, int], channels: int = 3, *,
+    norm: bool | None = None, scaling: Scaling | None = None, statistics: PixelStatistics | None = None,
+    classes: int = 2,
+) -> Any:  # fmt: skip
     """Build a backbone with random weights. Names of layers are the same every time.
 
     Args:
         row: of the table.
         alpha: width multiplier; None for the default.
         image_size: (height, width) in pixels; see `backbones.check_size`.
-        channels: 3 for RGB, or 1: grey is repeated into the three channels that pretrained weights expect.
+        channels: 3 for RGB, or 1: grey is repeated into the three channels that pretrained weights expect; the networks
+            of `cnns.py` read one channel.
+        norm: with or without BatchNorm, for the networks of `cnns.py`; None is the row's own.
+        scaling: of the pixels, for the networks of `cnns.py`; None is the row's own.
+        classes: how many there will be, which a builder of the user's own is told.
+        statistics: of the training images, where the scaling is "data"; without, 0..255 is taken as evenly spread.
 
     Returns:
         `keras.Model`: input `image`, float32 `(N, H, W, channels)`, values 0..255, RGB; output the feature map,
-        float32 `(N, h, w, F)`.
+        float32 `(N, h, w, F)`, or a vector of features `(N, F)`.
 
     Raises:
         InputError: the backbone has no such width.
     """
     width = row.variant(alpha).alpha
-    if not row.application:
-        return build_tiny(image_size, channels)
     image = keras.Input((*image_size, channels), name=IMAGE)
+    if row.builder is not None:
+        return own_network(row.builder, image, classes)
+    if not row.application:
+        even = PixelStatistics((127.5,) * channels, (73.6,) * channels)  # 255 / sqrt(12)
+        factors = (
+            (statistics or even).scaling if (scaling or row.scaling) == "data" else _SCALINGS[scaling or row.scaling]
+        )
+        x = keras.layers.Rescaling(*factors, name="scale")(image)
+        features = NETWORKS[row.name](x, row.norm if norm is None else norm)
+        model = keras.Model(image, features, name=row.name)
+        _rename(model, row.name)
+        return model
     options: dict[str, Any] = {"alpha": width} if len(row.variants) > 1 else {}
     model = getattr(keras.applications, row.application)(
         include_top=False, weights=None, input_tensor=_scaled(row, image), **options
@@ -84,6 +120,41 @@ def build_backbone(row: Backbone, alpha: float | None, image_size: tuple[int, in
     if row.scaling == "efficientnet":
         _set_normalization(model)
     return model
+
+
+def truncate(row: Backbone, model: Any, layer: str) -> tuple[Backbone, Any]:
+    """End a backbone at an inner layer.
+
+    Args:
+        row: the backbone's row.
+        model: the backbone.
+        layer: name of the layer that gives the features from now on.
+
+    Returns:
+        The row with the blocks that are left, and the shorter model.
+
+    Raises:
+        InputError: no such layer, or one that gives no features.
+    """
+    names = [found.name for found in model.layers]
+    if layer not in names:
+        near = difflib.get_close_matches(layer, names, n=1)
+        raise InputError(f"{row.name} has no layer {layer!r}", f"{f'did you mean {near[0]}? ' if near else ''}"
+                         f"`imgclf backbones show {row.name}` lists those that make sense (--truncate-at)")  # fmt: skip
+    output = model.get_layer(layer).output
+    if len(output.shape) not in (2, 4) or layer == IMAGE:
+        raise InputError(f"layer {layer} of {row.name} gives no features", "choose a later one (--truncate-at)")
+    shorter = keras.Model(model.inputs[0], output, name=model.name)
+    return remaining(row, shorter), shorter
+
+
+def remaining(row: Backbone, model: Any) -> Backbone:
+    """A row with the blocks that a shortened backbone still has; the same layers stay frozen by default."""
+    kept = {layer.name for layer in model.layers}
+    last = model.outputs[0]._keras_history.operation.name
+    cuts = tuple(cut for cut in row.cuts if cut in kept and cut != last)
+    left = len(cuts) - (len(row.cuts) - row.default_unfreeze)
+    return replace(row, cuts=cuts, default_unfreeze=min(max(1, left), len(cuts)))
 
 
 def articulation_layers(model: Any) -> list[str]:
@@ -125,7 +196,8 @@ def cut_layer(row: Backbone, value: str, model: Any) -> Cut:
     Raises:
         InputError: a number beyond the backbone's blocks, or no layer that the network can be cut at.
     """
-    value = str(row.default_unfreeze) if value == "auto" else value
+    if value == "auto":
+        value = str(row.default_unfreeze) if row.cuts else "all"
     if value == "all":
         return Cut(None, None, value)
     places = articulation_layers(model)
@@ -153,7 +225,7 @@ def freeze_batchnorm(model: Any) -> int:
 
     `training=False` at the call does not do it: `fit` overrides the recorded flag (Keras up to 3.15.1, keras PR 23364).
     """
-    layers = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
+    layers = [layer for layer in model._flatten_layers() if isinstance(layer, keras.layers.BatchNormalization)]
     for layer in layers:
         layer.trainable = False
     return len(layers)

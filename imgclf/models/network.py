@@ -7,16 +7,18 @@ import keras
 import numpy as np
 
 POOL = "pool"  # the layer at whose output the head stage cuts
+HEADS = ("scores", "probabilities")  # the last layer: of a multi-class model, of a binary one that is finished
 
 
 @dataclass(frozen=True)
 class Network:
-    """A backbone, average pooling and a head as one flat functional graph.
+    """A backbone, average pooling where it gives a map, and a head, as one flat functional graph.
 
     The models that the methods give share their layers with it: what is trained in one is trained in all.
 
     Attributes:
-        backbone: image `(N, H, W, channels)`, values 0..255, to feature map `(N, h, w, F)`.
+        backbone: image `(N, H, W, channels)`, values 0..255, to feature map `(N, h, w, F)` or features `(N, F)`.
+        features: the tensor `(N, F)` that the head reads.
         head: pooled features `(N, F)` to what is trained: `(N, C)` softmax, or `(N, 1)` sigmoid when binary.
         model: image to what is trained.
         classes: class names, in the order of the outputs.
@@ -24,6 +26,7 @@ class Network:
     """
 
     backbone: Any
+    features: Any
     head: Any
     model: Any
     classes: tuple[str, ...]
@@ -32,7 +35,7 @@ class Network:
     @property
     def pooled(self) -> Any:
         """Image to pooled features `(N, F)`."""
-        return keras.Model(self.model.inputs[0], self.model.get_layer(POOL).output, name="pooled")
+        return keras.Model(self.model.inputs[0], self.features, name="pooled")
 
     def below(self, layer: str) -> Any:
         """Image to the output of a layer of the backbone."""
@@ -54,17 +57,24 @@ class Network:
         if not self.binary:
             return keras.Model(self.model.inputs[0], self.model.output, name="classifier")
         kernel, bias = self.head.get_layer("scores").get_weights()
-        scores = keras.layers.Dense(2, activation="softmax", dtype="float32", name="probabilities")
-        outputs = scores(self.model.get_layer(POOL).output)
+        scores = keras.layers.Dense(2, activation="softmax", dtype="float32", name=HEADS[1])
+        outputs = scores(self.features)
         scores.set_weights([np.concatenate([np.zeros_like(kernel), kernel], axis=1), np.concatenate([[0.0], bias])])
         return keras.Model(self.model.inputs[0], outputs, name="classifier")
+
+
+def load_head(network: Network, kernel: Any, bias: Any) -> None:
+    """Start the head from given weights: kernel `(F, C)` and bias `(C,)` of a softmax, also for two classes."""
+    if network.binary:
+        kernel, bias = kernel[:, 1:] - kernel[:, :1], bias[1:] - bias[:1]
+    network.head.get_layer("scores").set_weights([kernel, bias])
 
 
 def assemble(backbone: Any, classes: tuple[str, ...], *, binary: bool, dropout: float, seed: int) -> Network:
     """Put average pooling, dropout and a fresh head on a backbone.
 
     Args:
-        backbone: a flat functional model, image to feature map `(N, h, w, F)`.
+        backbone: a flat functional model, image to feature map `(N, h, w, F)` or features `(N, F)`.
         classes: class names, two or more; exactly two when binary.
         binary: train one sigmoid unit instead of a softmax.
         dropout: 0..0.9, between pooling and head.
@@ -76,8 +86,10 @@ def assemble(backbone: Any, classes: tuple[str, ...], *, binary: bool, dropout: 
         units, activation=activation, dtype="float32", name="scores",
         kernel_initializer=keras.initializers.GlorotUniform(seed=seed),
     )  # fmt: skip
-    pooled = keras.layers.GlobalAveragePooling2D(name=POOL)(backbone.output)
+    pooled = backbone.output
+    if len(pooled.shape) == 4:
+        pooled = keras.layers.GlobalAveragePooling2D(name=POOL)(pooled)
     features = keras.Input(pooled.shape[1:], name="features")
     head = keras.Model(features, scores(drop(features)), name="head")
     model = keras.Model(backbone.inputs[0], scores(drop(pooled)), name="training")
-    return Network(backbone, head, model, classes, binary)
+    return Network(backbone, pooled, head, model, classes, binary)

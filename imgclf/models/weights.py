@@ -20,9 +20,11 @@ import h5py
 import keras
 import numpy as np
 
-from imgclf.errors import InputError, SetupError
-from imgclf.models.backbones import Backbone, Variant
+from imgclf import runs
+from imgclf.errors import CheckFailed, InputError, SetupError
 from imgclf.models.build import snake_case
+from imgclf.models.cached import keras_home
+from imgclf.models.row import Backbone, Variant
 from imgclf.progress import say
 
 SOCKET_SECONDS = 20.0  # a server that says nothing for longer is not there
@@ -37,11 +39,13 @@ class WeightsFile:
         path: where it is.
         origin: what it is and where it came from, for people.
         note: what people should know about it; mostly "".
+        run: the run folder whose model it is, where it is one.
     """
 
     path: Path
     origin: str
     note: str = ""
+    run: Path | None = None
 
     @cached_property
     def fingerprint(self) -> str:
@@ -59,7 +63,8 @@ def resolve_weights(
     """Find the file that `--weights` means; download ImageNet weights that are not there yet.
 
     Args:
-        spec: "imagenet", "none", a path, or None: nobody asked, so imagenet where it exists and none otherwise.
+        spec: "imagenet", "none", a file, a run folder, a model folder of Keras or KerasHub, or None: nobody asked, so
+            imagenet where it exists and none otherwise.
         row: the backbone.
         alpha: width multiplier; None for the default.
         image_size: (height, width) in pixels; MobileNet and MobileNetV2 have files for several sizes.
@@ -95,9 +100,22 @@ def resolve_weights(
     )
 
 
-def keras_home() -> Path:
-    """Where Keras keeps its files: the environment variable KERAS_HOME, or .keras in the home folder."""
-    return Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras").expanduser()
+def check_hash(path: Path, variant: Variant) -> None:
+    """Make sure that a file is the one that Keras knows, where it knows one (MD5 or SHA-256).
+
+    Raises:
+        CheckFailed: it is another one.
+    """
+    if not variant.file_hash:
+        return
+    algorithm = "md5" if len(variant.file_hash) == 32 else "sha256"
+    with path.open("rb") as file:
+        found = hashlib.file_digest(file, algorithm).hexdigest() if hasattr(hashlib, "file_digest") else (
+            hashlib.new(algorithm, file.read()).hexdigest()
+        )  # fmt: skip
+    if found != variant.file_hash:
+        raise CheckFailed(f"{path} is not the file that Keras publishes ({algorithm} {found})",
+                          f"expected {variant.file_hash}; delete it and fetch it again")  # fmt: skip
 
 
 def load_backbone_weights(model: Any, file: WeightsFile | Path) -> None:
@@ -210,9 +228,17 @@ def _keras3_arrays(store: Any, model: Any, path: Path) -> list[tuple[str, Any]]:
 
 
 def _given(path: Path) -> WeightsFile:
-    if not path.is_file():
-        raise InputError(f"no weights file {path}", "expected --weights imagenet, none or the path of a file")
-    return WeightsFile(path, str(path))
+    if path.is_file():
+        return WeightsFile(path, str(path))
+    if (path / runs.MODEL).is_file():
+        return WeightsFile(path / runs.MODEL, f"the run {path}", run=path)
+    inside = sorted(path.glob("*.weights.h5"))
+    if len(inside) == 1:  # an unpacked .keras file, or a preset of KerasHub
+        return WeightsFile(inside[0], str(inside[0]))
+    if path.is_dir():
+        raise InputError(f"no weights in the folder {path}",
+                         f"expected a run with its {runs.MODEL}, or a model folder with one .weights.h5")  # fmt: skip
+    raise InputError(f"no weights file {path}", "expected --weights imagenet, none, a file or a run folder")
 
 
 def _size_note(sizes: tuple[int, ...], size: int, image_size: tuple[int, int]) -> str:

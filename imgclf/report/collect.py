@@ -6,7 +6,8 @@ from typing import Any
 
 from imgclf import runs
 from imgclf.evaluation.metrics import Metrics
-from imgclf.report.facts import ExportRow, HistoryRow, Mistake, ReportFacts
+from imgclf.report.facts import ExportRow, HistoryRow, Mistake, Picture, ReportFacts
+from imgclf.report.layers import INDEX
 from imgclf.report.page import write_report
 
 
@@ -26,7 +27,6 @@ def collect(run: runs.Run) -> ReportFacts:
     config = runs.read_json(run / runs.CONFIG)
     settings = {**config["settings"], **config["decided"]}
     folder = Path(config["data"]["folder"])
-    row = backbones.get(settings["backbone"])
     return ReportFacts(
         title=folder.name,
         run_name=run.root.resolve().name,
@@ -35,7 +35,7 @@ def collect(run: runs.Run) -> ReportFacts:
         classes=run.classes,
         counts=_counts(run),
         data_notes=config["data"]["notes"],
-        backbone=row.title,
+        backbone=backbones.title(settings["backbone"]),
         image_size=(settings["image_size"], settings["image_size"]),
         parameters=config["parameters"],
         plan=config["notes"],
@@ -47,6 +47,7 @@ def collect(run: runs.Run) -> ReportFacts:
         versions={"imgclf": config["imgclf"], **config["versions"]},
         seed=settings["seed"],
         fingerprint=config["data"]["fingerprint"],
+        layers=_layers(run),
     )
 
 
@@ -107,6 +108,12 @@ def _exports(run: runs.Run) -> tuple[ExportRow, ...]:
         ),
         keras,
     )  # fmt: skip
+
+
+def _layers(run: runs.Run) -> tuple[Picture, ...]:
+    index = run / runs.LAYERS / INDEX
+    rows = runs.read_json(index) if index.is_file() else []
+    return tuple(Picture(index.parent / Path(name).name, title, caption) for name, title, caption in rows)
 
 
 def _shown(value: Any) -> str:

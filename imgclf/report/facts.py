@@ -83,6 +83,15 @@ class ExportRow:
     n: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A PNG file with what it shows, in a few words and in a sentence."""
+
+    path: Path
+    title: str
+    caption: str
+
+
 @dataclass(frozen=True)
 class ReportFacts:
     """Everything on the page.
@@ -107,6 +116,7 @@ class ReportFacts:
         versions: library to version.
         seed: the run's seed.
         fingerprint: hash of the data.
+        layers: what the network sees, layer by layer; may be empty.
     """
 
     title: str
@@ -128,6 +138,7 @@ class ReportFacts:
     versions: Mapping[str, str]
     seed: int
     fingerprint: str
+    layers: tuple[Picture, ...] = ()
 
     @property
     def kept(self) -> HistoryRow | None:

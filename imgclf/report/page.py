@@ -35,12 +35,15 @@ View = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """One section of the page: its anchor, its title, its template, and what the template shows besides the facts."""
+    """One section of the page: its anchor, its title, its template, and what the template shows besides the facts.
+
+    Where there is nothing to show (None), the section is left out.
+    """
 
     anchor: str
     title: str
     template: str
-    view: Callable[[ReportFacts], View]
+    view: Callable[[ReportFacts], View | None]
 
 
 def render(facts: ReportFacts) -> str:
@@ -55,8 +58,9 @@ def render(facts: ReportFacts) -> str:
     loader = PackageLoader("imgclf.report")
     environment = _environment(loader)
     bodies = [
-        (section, Markup(environment.get_template(section.template).render(facts=facts, **section.view(facts))))
+        (section, Markup(environment.get_template(section.template).render(facts=facts, **view)))
         for section in SECTIONS
+        if (view := section.view(facts)) is not None
     ]
     style = Markup(loader.get_source(environment, "style.css")[0])
     page = environment.get_template("page.html.j2").render(facts=facts, bodies=bodies, style=style)
@@ -133,6 +137,11 @@ def _mistakes(facts: ReportFacts) -> View:
     return {"shown": [(mistake, plots.thumbnail(mistake.path)) for mistake in worst], "total": len(facts.mistakes)}
 
 
+def _layers(facts: ReportFacts) -> View | None:
+    shown = [(picture, plots.embedded(picture.path)) for picture in facts.layers]
+    return {"shown": shown} if shown else None
+
+
 def _data(facts: ReportFacts) -> View:
     parts = [part for part in PART_TITLES if part in facts.counts]
     rows = [(label, [facts.counts[part].get(label, 0) for part in parts]) for label in facts.classes]
@@ -163,6 +172,7 @@ SECTIONS = (
     Section("confusion", "What is taken for what", "confusion.html.j2", _confusion),
     Section("classes", "Class by class", "classes.html.j2", _classes),
     Section("mistakes", "Worst mistakes", "mistakes.html.j2", _mistakes),
+    Section("layers", "What it sees", "layers.html.j2", _layers),
     Section("data", "The images", "data.html.j2", _data),
     Section("details", "Every setting", "details.html.j2", _details),
 )

@@ -89,6 +89,14 @@ def thumbnail(path: Path) -> str | None:
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
+def embedded(path: Path) -> str | None:
+    """A PNG file as it is, as a `data:` address; None where it cannot be read (any more)."""
+    try:
+        return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode("ascii")
+    except OSError:
+        return None
+
+
 def _mark_stages(axes: Axes, history: Sequence[HistoryRow]) -> None:
     spans = []
     start = 1

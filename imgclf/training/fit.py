@@ -45,6 +45,7 @@ class Stage:
         epochs: at most.
         patience: epochs without a lower validation loss before it stops.
         steps: batches an epoch.
+        plateau: after how many epochs without a lower validation loss the learning rate is multiplied, and by what.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Stage:
     epochs: int
     patience: int
     steps: int
+    plateau: tuple[int, float] | None = None
 
 
 class StageInterrupted(Exception):
@@ -66,25 +68,25 @@ class StageInterrupted(Exception):
         self.history = history
 
 
-def compile_for(model: Any, optimizer: Any, *, binary: bool, label_smoothing: float = 0.0, chunk: int = 1) -> None:
-    """Compile with cross-entropy and the metrics of METRICS.
+def compile_for(model: Any, optimizer: Any, loss: Any, *, binary: bool, chunk: int = 1) -> None:
+    """Compile with a loss and the metrics of METRICS.
 
     Args:
         model: ends in a sigmoid when binary, in a softmax otherwise.
         optimizer: of Keras.
+        loss: of Keras, for the output of the model.
         binary: labels `(N, 1)` instead of one-hot `(N, C)`.
-        label_smoothing: 0..1.
         chunk: steps that run as one graph; more than 1 pays where a step takes milliseconds.
     """
-    losses, metrics = keras.losses, keras.metrics
-    loss_class, entropy, accuracy = (
-        (losses.BinaryCrossentropy, metrics.BinaryCrossentropy, metrics.BinaryAccuracy)
+    metrics = keras.metrics
+    entropy, accuracy = (
+        (metrics.BinaryCrossentropy, metrics.BinaryAccuracy)
         if binary
-        else (losses.CategoricalCrossentropy, metrics.CategoricalCrossentropy, metrics.CategoricalAccuracy)
+        else (metrics.CategoricalCrossentropy, metrics.CategoricalAccuracy)
     )
     model.compile(
         optimizer=optimizer,
-        loss=loss_class(label_smoothing=label_smoothing),
+        loss=loss,
         # the loss that decides is always the plain cross-entropy, so that stages with other smoothing compare
         metrics=[
             entropy(name="cross_entropy"),
@@ -117,18 +119,21 @@ def run_stage(
     """
     best_loss = float("inf") if beat is None else beat
     best_weights, best_epoch = model.get_weights(), 0
+    lowered = 0  # the epoch after which the learning rate was lowered last
     rows: list[Epoch] = []
     interrupted = False
     with step(stage.title, stage.epochs * stage.steps, "steps") as bar:
         try:
             for number in range(stage.epochs):
-                row = _epoch(model, stage.name, number, epoch_data(number), val_data, bar)
+                row = _epoch(model, stage, number, epoch_data(number), val_data, bar)
                 rows.append(row)
                 if row.val["loss"] < best_loss:
                     best_loss, best_weights, best_epoch = row.val["loss"], model.get_weights(), row.epoch
                 bar.note(f"epoch {row.epoch}/{stage.epochs}, val accuracy {row.val['accuracy']:.3f}")
                 if row.epoch - best_epoch >= stage.patience:
                     break
+                if _at_plateau(model, stage, row.epoch - max(best_epoch, lowered)):
+                    lowered = row.epoch
         except KeyboardInterrupt:
             interrupted = True
     model.set_weights(best_weights)
@@ -138,13 +143,21 @@ def run_stage(
     return history
 
 
-def _epoch(model: Any, name: str, number: int, data: Any, val_data: Any, bar: Bar) -> Epoch:
+def _at_plateau(model: Any, stage: Stage, waited: int) -> bool:
+    """Lower the learning rate of a model that has waited long enough for a better epoch; whether it did."""
+    if stage.plateau is None or waited < stage.plateau[0]:
+        return False
+    model.optimizer.learning_rate = float(model.optimizer.learning_rate.numpy()) * stage.plateau[1]
+    return True
+
+
+def _epoch(model: Any, stage: Stage, number: int, data: Any, val_data: Any, bar: Bar) -> Epoch:
     start = time.perf_counter()
     logs = model.fit(
-        data, validation_data=val_data, verbose=0, shuffle=False, callbacks=[_Steps(bar)],
+        data, validation_data=val_data, verbose=0, shuffle=False, callbacks=[_Steps(bar, stage.steps)],
     ).history  # fmt: skip
     return Epoch(
-        stage=name,
+        stage=stage.name,
         epoch=number + 1,
         train=_metrics(logs, ""),
         val=_metrics(logs, "val_"),
@@ -161,11 +174,12 @@ def _metrics(logs: dict[str, list[float]], prefix: str) -> dict[str, float]:
 class _Steps(keras.callbacks.Callback):  # type: ignore[misc]
     """Tells the bar of every batch."""
 
-    def __init__(self, bar: Bar) -> None:
+    def __init__(self, bar: Bar, steps: int) -> None:
         super().__init__()
-        self.bar, self.done = bar, 0
+        self.bar, self.steps, self.done = bar, steps, 0
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         """The batch of that number is done, and with it those that ran in the same graph."""
-        self.bar.update(batch + 1 - self.done)
-        self.done = batch + 1
+        done = min(batch + 1, self.steps)  # where steps run as one graph, the last of an epoch is counted beyond it
+        self.bar.update(done - self.done)
+        self.done = done

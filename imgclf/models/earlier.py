@@ -1,0 +1,58 @@
+"""The backbone of an earlier run, to go on from. May import Keras.
+
+The graph is taken from the run's model as it is, so that whatever made it what it is (a scaling by its own training
+images, a truncation, a network of the user's) stays.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from imgclf import runs
+from imgclf.errors import InputError
+from imgclf.models.files import load_keras_model
+from imgclf.models.network import HEADS, POOL
+
+
+def backbone_of_run(root: Path, image_size: tuple[int, int]) -> tuple[Any, Any]:
+    """Take the backbone and the head's weights out of a finished run.
+
+    Args:
+        root: the run folder.
+        image_size: (height, width) in pixels; another one than the run's is fine where no layer depends on it.
+
+    Returns:
+        The backbone, image to feature map or features, and `[kernel (F, C), bias (C,)]` of the head.
+
+    Raises:
+        InputError: the model is missing, damaged, not one of imgclf's, or cannot take images of that size.
+    """
+    path = root / runs.MODEL
+    model = load_keras_model(path)
+    last = model.layers[-1]
+    if last.name not in HEADS or not isinstance(last, keras.layers.Dense):
+        raise InputError(f"{path} does not end in a head of imgclf", "expected the folder of a run (--weights)")
+    features = last.input
+    before = features._keras_history.operation
+    if isinstance(before, keras.layers.Dropout):
+        features = before.input
+        before = features._keras_history.operation
+    if before.name == POOL:
+        features = before.input
+    backbone = keras.Model(model.inputs[0], features, name="backbone")
+    if tuple(backbone.input_shape[1:3]) != tuple(image_size):
+        backbone = _resized(backbone, image_size, path)
+    return backbone, last.get_weights()
+
+
+def _resized(backbone: Any, image_size: tuple[int, int], path: Path) -> Any:
+    image = keras.Input((*image_size, backbone.input_shape[3]), name=backbone.inputs[0].name)
+    try:
+        resized = keras.models.clone_model(backbone, input_tensors=image)
+        resized.set_weights(backbone.get_weights())
+    except ValueError:
+        height, width = backbone.input_shape[1:3]
+        raise InputError(f"the network of {path} has layers made for images of {height} x {width} pixels",
+                         "leave --image-size as it was") from None  # fmt: skip
+    return resized
