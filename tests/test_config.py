@@ -18,7 +18,7 @@ def test_settings_survive_json() -> None:
         ({"epochs": 2.5}, ["--epochs is 2.5", "a whole number"]),
         ({"epochs": True}, ["--epochs is True", "a whole number"]),
         ({"dropout": 1.5}, ["--dropout is 1.5", "0 to 0.9"]),
-        ({"augment": "hevy"}, ["--augment is 'hevy'", "none, light, medium, strong"]),
+        ({"augment": "hevy"}, ["--augment is 'hevy'", "none, shift, light, medium, strong"]),
         ({"augment": "lite"}, ["did you mean 'light'"]),
         ({"formats": ("float64",)}, ["--formats", "did you mean 'float"]),
         ({"backbone": 3}, ["--backbone is 3", "a word"]),

@@ -3,6 +3,7 @@ import sys
 
 import pytest
 
+from imgclf.config import AUGMENTATIONS, OPTIMIZERS, SCHEDULES
 from imgclf.errors import InputError
 from imgclf.models import backbones
 
@@ -14,10 +15,17 @@ WIDTHS = {
 }
 
 
+FROM_SCRATCH = {
+    "tiny", "cnn_small", "resnet9", "lenet5", "alexnet", "zfnet", "vgg11", "googlenet", "resnet18", "resnet34",
+    "densenet_bc", "mobilenet_small", "cnn_mnist", "cnn_mnist_basic", "cnn_cifar", "cnn_cifar_wide", "cnn_cifar_bn",
+    "cnn_binary", "dense_basic",
+}  # fmt: skip
+
+
 def test_table_has_every_promised_backbone() -> None:
     promised = {
         *WIDTHS, "inception_v3", "xception", "resnet50", "resnet50_v2", "densenet121", "vgg16", "nasnet_mobile",
-        "convnext_tiny", "tiny", "efficientnet_v2_s",
+        "convnext_tiny", "efficientnet_v2_s", *FROM_SCRATCH,
         *(f"efficientnet_b{index}" for index in range(4)), *(f"efficientnet_v2_b{index}" for index in range(4)),
     }  # fmt: skip
     assert set(backbones.names()) == promised
@@ -29,8 +37,11 @@ def test_table_has_every_promised_backbone() -> None:
 def test_row_is_complete(row: backbones.Backbone) -> None:
     assert row.alphas == WIDTHS.get(row.name, (1.0,))
     assert row.min_size <= row.default_size
-    assert 1 <= row.default_unfreeze <= len(row.cuts) == len(set(row.cuts))
-    assert bool(row.licence) == bool(row.source) == row.has_weights == (row.name != "tiny")
+    assert 1 <= row.default_unfreeze <= len(row.cuts) == len(set(row.cuts)) or row.name in FROM_SCRATCH
+    assert bool(row.licence) == bool(row.source) == row.has_weights == (row.name not in FROM_SCRATCH)
+    assert (
+        row.recipe.optimizer in OPTIMIZERS and row.recipe.schedule in SCHEDULES and row.recipe.augment in AUGMENTATIONS
+    )
 
 
 def test_importing_the_table_imports_no_tensorflow() -> None:
@@ -39,7 +50,7 @@ def test_importing_the_table_imports_no_tensorflow() -> None:
 
 
 @pytest.mark.parametrize(
-    ("typed", "meant"), [("mobilnet", "mobilenet"), ("EfficientNet-B0", "efficientnet_b0"), ("resnet", "resnet50")]
+    ("typed", "meant"), [("mobilnet", "mobilenet"), ("EfficientNet-B0", "efficientnet_b0"), ("densenet", "densenet_bc")]
 )
 def test_unknown_name_suggests_the_nearest(typed: str, meant: str) -> None:
     with pytest.raises(
@@ -69,9 +80,12 @@ def test_unknown_alpha_lists_the_known_ones() -> None:
 
 
 def test_printed_table_has_a_row_per_backbone_with_its_figures() -> None:
-    rows = {row["name"]: row for row in backbones.table()}
+    tables = backbones.table()
+    assert list(tables) == ["with ImageNet weights", "from scratch"]
+    rows = {row["name"]: row for table in tables.values() for row in table}
     assert tuple(rows) == backbones.names()
     shown = rows["mobilenet_v2"]
     assert (shown["image size"], shown["parameters (M)"], shown["weights (MB)"]) == (224, 2.26, 9.0)
-    assert rows["tiny"]["weights (MB)"] == 0.0
-    assert len({tuple(row) for row in rows.values()}) == 1
+    assert (rows["cnn_mnist"]["parameters (M)"], rows["cnn_mnist"]["optimizer"]) == (0.09, "adam")
+    for table in tables.values():
+        assert len({tuple(row) for row in table}) == 1

@@ -118,7 +118,7 @@ class TestResolve:
         assert found and found.path == path
         assert found.fingerprint == hashlib.sha256(b"weights").hexdigest()
         with pytest.raises(
-            InputError, match=r"no weights file .*other\.h5; expected --weights imagenet, none or the path"
+            InputError, match=r"no weights file .*other\.h5; expected --weights imagenet, none, a file or a run folder"
         ):
             resolve_weights(tmp_path / "other.h5", V2, None, (224, 224))
 

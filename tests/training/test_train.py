@@ -16,7 +16,9 @@ from imgclf.models import backbones
 from imgclf.models.build import build_backbone
 from imgclf.models.weights import WeightsFile
 from imgclf.training import train as trainer
+from imgclf.training import transfer
 from imgclf.training.fit import Stage, compile_for, run_stage
+from imgclf.training.session import Above
 
 SIZE = 32
 
@@ -89,10 +91,10 @@ def test_the_same_seed_gives_identical_weights(staged: StagedSet) -> None:
 @pytest.mark.usefixtures("pretended")
 def test_measuring_the_speed_changes_no_weight(staged: StagedSet, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first default run measures, the second remembers; given the same plan both must end the same."""
-    monkeypatch.setattr(trainer, "FINE_TUNE_EPOCHS", (1, 1))
+    monkeypatch.setattr(transfer, "FINE_TUNE_EPOCHS", (1, 1))
     config = replace(TWO_STAGES, augment="medium", epochs=2, fine_tune_epochs=None)
     measured = weights(trainer.train(staged, config).model)
-    monkeypatch.setattr(trainer._Above, "_measure", lambda self: pytest.fail("measured twice"))
+    monkeypatch.setattr(Above, "_measure", lambda self: pytest.fail("measured twice"))
     remembered = weights(trainer.train(staged, config).model)
     for one, other in zip(measured, remembered, strict=True):
         np.testing.assert_array_equal(one, other)
@@ -134,7 +136,7 @@ def test_a_stage_keeps_its_best_weights_and_stops_when_it_no_longer_helps() -> N
     labels = (features[:, :1] > 0).astype(np.float32)
     inputs = keras.Input((4,))
     model = keras.Model(inputs, keras.layers.Dense(1, activation="sigmoid", kernel_initializer="zeros")(inputs))
-    compile_for(model, keras.optimizers.SGD(1.0), binary=True)
+    compile_for(model, keras.optimizers.SGD(1.0), "binary_crossentropy", binary=True)
     import tensorflow as tf
 
     seen = []
