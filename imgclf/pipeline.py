@@ -20,12 +20,13 @@ from imgclf.config import TrainConfig
 from imgclf.data.imageset import ImageFile, ImageSet
 from imgclf.data.inspect import inspect, problems, require_trainable
 from imgclf.data.scan import scan
-from imgclf.data.split import assign_parts, default_share, leaks, write_split
+from imgclf.data.split import assign_parts, default_share, leaks, read_rows, write_split
 from imgclf.data.stage import stage
 from imgclf.errors import CheckFailed, ImgclfError, InputError, Interrupted
 from imgclf.evaluation.evaluate import Evaluation, evaluate
 from imgclf.export.tflite import Exported, convert, prove
 from imgclf.models import backbones
+from imgclf.models.own import find_builder
 from imgclf.noise import import_tensorflow
 from imgclf.progress import plural, say, step, warn
 from imgclf.training.choose import choose
@@ -68,6 +69,8 @@ def train_folder(data: Path, out: Path, config: TrainConfig, *, overwrite: bool 
     runs.require_free(out, overwrite)
     if out.resolve().is_relative_to(data.resolve()):
         raise InputError(f"{out} lies inside the image folder {data}", "choose a run folder elsewhere with --out")
+    if overwrite and data.resolve().is_relative_to(out.resolve()):
+        raise InputError(f"the images {data} lie inside {out}, which --overwrite would empty", "choose another --out")
     if config.backbone != "auto":  # what is wrong with the settings is said before the images are read
         row = backbones.get(config.backbone)
         backbones.check_size(row, config.image_size or row.default_size)
@@ -79,14 +82,21 @@ def train_folder(data: Path, out: Path, config: TrainConfig, *, overwrite: bool 
     chosen, notes = choose(images, config)
     for line in notes:
         say(line)
-    row = backbones.get(chosen.backbone)
-    assert chosen.image_size is not None
-    backbones.check_size(row, chosen.image_size)
     import_tensorflow()
     from imgclf.models.weights import resolve_weights
 
+    row = backbones.get(chosen.backbone)
+    assert chosen.image_size is not None
+    backbones.check_size(row, chosen.image_size)
+
     size = (chosen.image_size, chosen.image_size)
-    resolve_weights(chosen.weights, row, chosen.alpha, size)  # missing weights are said before any work
+    weights = resolve_weights(chosen.weights, row, chosen.alpha, size)  # missing ones are said before any work
+    if weights is not None:
+        if weights.path.resolve().is_relative_to(out.resolve()):
+            raise InputError(f"{out} holds the weights to start from", "choose another --out")
+        notes = (*notes, *_seen_before(weights.run, images))
+    if isinstance(row.builder, str) and (weights is None or weights.run is None):
+        find_builder(row.builder)  # a run brings its network with it
     run = runs.Run.create(out, overwrite)
     with run.lock(), _guarded(run):
         return _train(run, images, Settings(config, chosen, notes, command))
@@ -158,6 +168,21 @@ def _give_up(run: runs.Run, state: str) -> bool:
     return False
 
 
+def _seen_before(earlier: Path | None, images: ImageSet) -> list[str]:
+    """A warning where the run that is gone on from has trained on what is now to be tested on."""
+    if earlier is None:
+        return []
+    trained = {row.key for row in read_rows(earlier / runs.SPLIT) if row.part != "test"}
+    test = images.part("test")
+    known = sum(image.key in trained for image in test)
+    if not known:
+        return []
+    line = (f"{known} of {len(test)} test images were trained on by {earlier}: the accuracy will look too good "
+            "(the same folder and --seed give the same parts)")  # fmt: skip
+    warn(line)
+    return [line]
+
+
 @dataclass(frozen=True)
 class Settings:
     """The settings of a run: as given, with what the images decided, why, and the command that gave them."""
@@ -210,7 +235,10 @@ def _train(run: runs.Run, images: ImageSet, settings: Settings) -> Outcome:
     if all(row.stage == "training" for row in trained.history):
         from imgclf.report.layers import draw_layers
 
-        draw_layers(model, tested.images[0].path, run / runs.LAYERS)
+        try:
+            draw_layers(model, tested.images[0].path, run / runs.LAYERS)
+        except Exception as error:  # a picture less is no reason to lose a training
+            warn(f"the layers could not be drawn ({error})")
     run.set_state("done")
     from imgclf.report.collect import write_run_report
 

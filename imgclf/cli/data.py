@@ -31,9 +31,20 @@ def unpack_(archives: tuple[Path, ...], out: Path, class_names: str | None) -> N
 
 
 def _names(value: str) -> list[str]:
-    file = Path(value)
-    names = file.read_text(encoding="utf-8-sig").splitlines() if file.is_file() else value.split(",")
-    return [name.strip() for name in names if name.strip()]
+    from imgclf.errors import InputError
+
+    if "," in value:
+        names = value.split(",")
+    else:
+        try:
+            names = Path(value).read_text(encoding="utf-8-sig").rstrip().splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            expected = "expected names with commas between them, or a UTF-8 file with one a line"
+            raise InputError(f"--class-names {value} cannot be read ({error})", expected) from None
+    names = [name.strip() for name in names]
+    if "" in names:
+        raise InputError(f"name {names.index('') + 1} of --class-names is empty", "give every class a name")
+    return names
 
 
 @command.command()

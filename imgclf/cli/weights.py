@@ -26,7 +26,10 @@ def list_() -> None:
 @click.option("--image-size", type=int, help="MobileNet and MobileNetV2 have files of their own for some sizes.")
 @common_options
 def fetch(name: str, alpha: float | None, image_size: int | None) -> None:
-    """Put the ImageNet weights of NAME into the cache, so that training needs no network; the hash is checked."""
+    """Put the ImageNet weights of NAME into the cache, so that training needs no network.
+
+    The hash is checked where Keras publishes one.
+    """
     from imgclf.models import backbones
     from imgclf.noise import import_tensorflow
 
@@ -35,7 +38,7 @@ def fetch(name: str, alpha: float | None, image_size: int | None) -> None:
     import_tensorflow()
     from imgclf.models.weights import check_hash, resolve_weights
 
-    found = resolve_weights("imagenet", row, alpha, (size, size))
+    found = resolve_weights("imagenet", row, alpha, (size, size), exact=True)
     assert found is not None
-    check_hash(found.path, row.variant(alpha))
-    click.echo(f"{found.path}  {found.path.stat().st_size / 1e6:.1f} MB")
+    checked = "hash checked" if check_hash(found.path, row.variant(alpha)) else "Keras publishes no hash of it"
+    click.echo(f"{found.path}  {found.path.stat().st_size / 1e6:.1f} MB, {checked}")

@@ -7,10 +7,10 @@ of CIFAR by a reader that can build numbers, lists and arrays, and nothing else.
 import gzip
 import io
 import pickle
+import re
 import struct
 import tarfile
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -69,8 +69,9 @@ def read_archives(paths: list[Path]) -> list[LabelledArrays]:
                 raise InputError(f"{path} is no archive that imgclf knows", f"expected {KNOWN}")
         except _Refused as error:
             raise InputError(f"{path} is refused: {error}", f"expected {KNOWN}") from None
-        except (OSError, EOFError, ValueError, KeyError, struct.error, zlib.error, tarfile.TarError,
-                zipfile.BadZipFile, pickle.UnpicklingError) as error:  # fmt: skip
+        except InputError:
+            raise
+        except Exception as error:  # what is damaged fails in whatever its reader runs into
             reason = (str(error) or type(error).__name__).splitlines()[0]
             raise InputError(f"{path} cannot be read ({reason})", "download or copy it again") from None
     found += _pairs(loose)
@@ -120,7 +121,7 @@ def _pairs(loose: dict[Path, NDArray[Any]]) -> list[LabelledArrays]:
         beside, indices = labels.pop(_stem(path))
         if len(indices) != len(images):
             raise InputError(f"{path} holds {len(images)} images, {beside} {len(indices)} labels", "they must match")
-        part: Literal["train", "test"] = "test" if _stem(path).startswith(("t10k", "test")) else "train"
+        part: Literal["train", "test"] = "test" if re.search(r"(^|[-_.])(t10k|test)", _stem(path)) else "train"
         fashion = any("fashion" in piece.lower() for piece in path.resolve().parts)
         found.append(LabelledArrays(part, images, indices.astype(np.int64), FASHION if fashion else None))
     for path, _ in labels.values():
@@ -145,9 +146,7 @@ def _npz(content: bytes) -> list[LabelledArrays]:
         if not {"x_train", "y_train"} <= set(arrays.files):
             raise _Refused(f"it holds {', '.join(arrays.files[:5]) or 'nothing'}, not x_train and y_train")
         return [
-            LabelledArrays(
-                part, _as_images(arrays[f"x_{part}"]), np.asarray(arrays[f"y_{part}"]).ravel().astype(np.int64)
-            )
+            LabelledArrays(part, _as_images(arrays[f"x_{part}"]), _as_labels(arrays[f"y_{part}"]))
             for part in _PARTS
             if f"x_{part}" in arrays.files and f"y_{part}" in arrays.files
         ]
@@ -160,6 +159,12 @@ def _as_images(array: NDArray[Any]) -> NDArray[np.uint8]:
     if array.dtype != np.uint8:
         raise _Refused(f"its images are {array.dtype}, not uint8 (0..255)")
     return array[..., 0] if array.ndim == 4 and array.shape[-1] == 1 else array
+
+
+def _as_labels(array: NDArray[Any]) -> NDArray[np.int64]:
+    if array.dtype.kind not in "iu":
+        raise _Refused(f"its labels are {array.dtype}, not whole numbers")
+    return array.ravel().astype(np.int64)
 
 
 def _cifar(content: bytes) -> list[LabelledArrays]:
@@ -178,7 +183,7 @@ def _cifar(content: bytes) -> list[LabelledArrays]:
         LabelledArrays(
             part,
             np.concatenate([_cifar_images(batch) for batch in parts[part]]),
-            np.array([label for batch in parts[part] for label in _cifar_labels(batch)], np.int64),
+            _as_labels(np.concatenate([np.asarray(_cifar_labels(batch)) for batch in parts[part]])),
             names,
         )
         for part in _PARTS
@@ -186,11 +191,18 @@ def _cifar(content: bytes) -> list[LabelledArrays]:
     ]
 
 
+_CIFAR_MEMBER = re.compile(r"data_batch_\d+|train|test|test_batch|meta|batches\.meta")
+
+
 def _members(content: bytes) -> Iterator[tuple[str, bytes]]:
     """The plain files of a tar archive; they are read, never extracted, so that their names can do no harm."""
     with tarfile.open(fileobj=io.BytesIO(content)) as archive:
+        total = 0
         for member in archive:
-            if member.isfile():
+            if member.isfile() and _CIFAR_MEMBER.fullmatch(PurePosixPath(member.name).name):
+                total += member.size
+                if total > MAX_BYTES:
+                    raise _Refused(f"it unpacks to more than {MAX_BYTES >> 30} GB")
                 file = archive.extractfile(member)
                 yield member.name, file.read() if file else b""
 

@@ -101,7 +101,7 @@ class DecodedImages:
 
     def epoch(self, number: int, augment: Augment | None = None) -> Any:
         """The batches of one epoch in an order fixed by the seed and the epoch's number, augmented."""
-        seed = self.seed * 100_003 + number
+        seed = (self.seed * 100_003 + number) % 2**32
         if self.place == "nothing":
             dataset = batches(self.staged, self.part, self.image_size, self.batch_size, channels=self.channels,
                               shuffle=True, seed=seed)  # fmt: skip

@@ -1,6 +1,7 @@
 """Archives of small images -> class folders of PNG files. May import archives, progress, runs and errors."""
 
 import shutil
+import tempfile
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,8 +14,10 @@ from imgclf.data.archives import LabelledArrays, read_archives
 from imgclf.errors import InputError
 from imgclf.progress import plural, step
 
-# No name of ours may become a path or a device: neither may one from an archive.
+# No name from an archive may become a path, a hidden folder or a device (the last on Windows).
 FORBIDDEN = set('/\\:*?"<>|') | {chr(code) for code in range(32)}
+DEVICES = {"con", "prn", "aux", "nul", *(f"{port}{number}" for port in ("com", "lpt") for number in range(1, 10))}
+MAX_CLASSES = 10_000
 
 
 @dataclass(frozen=True)
@@ -63,14 +66,17 @@ def unpack(archives: Sequence[Path], out: Path, class_names: Sequence[str] | Non
     if len(shapes) != 1:
         raise InputError("the archives hold images of several sizes", "unpack one data set at a time")
     classes = _folder_names(arrays, class_names)
-    unfinished = out.with_name(f"{out.name}.part")
+    unfinished = None
     try:
-        _write(arrays, classes, unfinished)
-        unfinished.rename(out)
+        out.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}.", suffix=".part"))
+        _write(arrays, classes, unfinished / "images")  # mkdtemp is for secrets, and what is within has usual rights
+        (unfinished / "images").rename(out)
     except OSError as error:
         raise runs.disk_error(error, out) from error
     finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
+        if unfinished is not None:
+            shutil.rmtree(unfinished, ignore_errors=True)
     height, width, *rest = shapes.pop()
     return Unpacked(out, {item.part: len(item.images) for item in arrays}, classes, (height, width, *(rest or [1])))
 
@@ -78,6 +84,8 @@ def unpack(archives: Sequence[Path], out: Path, class_names: Sequence[str] | Non
 def _folder_names(arrays: list[LabelledArrays], given: Sequence[str] | None) -> tuple[str, ...]:
     known = next((item.names for item in arrays if item.names), None)
     count = max(int(item.labels.max()) + 1 for item in arrays)
+    if count > MAX_CLASSES:
+        raise InputError(f"the labels go up to {count - 1}", f"expected {MAX_CLASSES} classes at most")
     width = len(str(count - 1))
     names = tuple(given or known or [f"{index:0{width}}" for index in range(count)])
     if len(names) < count:
@@ -86,7 +94,8 @@ def _folder_names(arrays: list[LabelledArrays], given: Sequence[str] | None) -> 
         if number > 1:
             raise InputError(f"two classes are called {name!r}", "give every class a name of its own (--class-names)")
     for name in names:
-        if not name.strip(". ") or set(name) & FORBIDDEN:
+        device = name.split(".")[0].casefold() in DEVICES
+        if device or name.startswith(".") or name != name.strip(" .") or not name or set(name) & FORBIDDEN:
             raise InputError(f"{name!r} cannot be the name of a folder", "give other names (--class-names)")
     return names
 

@@ -10,7 +10,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from imgclf.models.build import articulation_layers
+from imgclf.models.build import articulation_layers, input_tensors, output_tensor
 
 Field = tuple[float, float]  # receptive field and jump (distance between neighbouring outputs), in pixels of the image
 
@@ -69,6 +69,8 @@ def _walk(model: Any, cuts: set[str], fields: dict[int, Field], start: Field, fo
         before: Field = (max(field for field, _ in coming), max(jump for _, jump in coming))
         if isinstance(operation, keras.Model):
             last = _walk(operation, set(), {}, before, found)
+            fields[id(output_tensor(operation))] = last
+            continue
         else:
             last = _field(operation, before)
             if isinstance(operation, keras.layers.Layer):
@@ -80,8 +82,7 @@ def _walk(model: Any, cuts: set[str], fields: dict[int, Field], start: Field, fo
 
 
 def _tensors(operation: Any) -> Iterator[Any]:
-    inputs = operation.input
-    yield from inputs if isinstance(inputs, (list, tuple)) else [inputs]
+    yield from input_tensors(operation)
 
 
 def _field(operation: Any, before: Field) -> Field:

@@ -10,6 +10,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from imgclf.pixels import LUMA
+
 VALUE_RANGE = (0.0, 255.0)
 
 # A `tf.data.Dataset` of batches and a number (of the epoch, or of the view) to the dataset with varied images.
@@ -140,9 +142,14 @@ def _cv_function(strong: bool, seed: int, mix: bool) -> Any:
     def strengthen(images: Any, labels: Any) -> tuple[Any, Any]:
         tf.random.set_seed(seed)  # some of KerasCV's operations have no seed of their own
         shapes = images.shape, labels.shape
+        grey = images.shape[-1] == 1  # some of RandAugment's operations know colour images only
+        if grey:
+            images = tf.repeat(images, 3, axis=-1)
         for layer in layers:
             images = layer(images, training=True)
         images = tf.clip_by_value(tf.cast(images, tf.float32), *VALUE_RANGE)
+        if grey:
+            images = tf.tensordot(images, LUMA[:, None], 1)
         for mixer in mixers:
             mixed = mixer({"images": images, "labels": labels})
             images, labels = mixed["images"], mixed["labels"]

@@ -6,7 +6,6 @@ from typing import Any
 
 from imgclf.errors import InputError
 from imgclf.models import pretrained, scratch
-from imgclf.models.own import find_builder
 from imgclf.models.row import Backbone, Variant
 
 __all__ = ["ALL", "DEFAULT", "Backbone", "Variant", "check_size", "get", "names", "table"]
@@ -46,10 +45,9 @@ def title(name: str) -> str:
 
 
 def _own(name: str | Callable[..., Any]) -> Backbone:
-    builder = find_builder(name) if isinstance(name, str) else name
     title = name if isinstance(name, str) else getattr(name, "__qualname__", "own network")
     return Backbone(name="own", title=title, application="", variants=(Variant(1.0, 0),), default_size=224, min_size=16,
-                    scaling="inside", cuts=(), default_unfreeze=0, builder=builder)  # fmt: skip
+                    scaling="inside", cuts=(), default_unfreeze=0, builder=name)  # fmt: skip
 
 
 def check_size(row: Backbone, size: int | tuple[int, int]) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 
 from imgclf.errors import InputError
 from imgclf.models.cnns import NETWORKS
-from imgclf.models.own import own_network
+from imgclf.models.own import find_builder, own_network
 from imgclf.models.row import Backbone, Scaling
 
 IMAGE = "image"  # name of the input layer
@@ -98,7 +98,8 @@ def build_backbone(
     width = row.variant(alpha).alpha
     image = keras.Input((*image_size, channels), name=IMAGE)
     if row.builder is not None:
-        return own_network(row.builder, image, classes)
+        builder = find_builder(row.builder) if isinstance(row.builder, str) else row.builder
+        return own_network(builder, image, classes)
     if not row.application:
         even = PixelStatistics((127.5,) * channels, (73.6,) * channels)  # 255 / sqrt(12)
         factors = (
@@ -136,7 +137,7 @@ def truncate(row: Backbone, model: Any, layer: str) -> tuple[Backbone, Any]:
     Raises:
         InputError: no such layer, or one that gives no features.
     """
-    names = [found.name for found in model.layers]
+    names = [found.name for found in model.layers if not isinstance(found, keras.Model)]
     if layer not in names:
         near = difflib.get_close_matches(layer, names, n=1)
         raise InputError(f"{row.name} has no layer {layer!r}", f"{f'did you mean {near[0]}? ' if near else ''}"
@@ -168,7 +169,7 @@ def articulation_layers(model: Any) -> list[str]:
     Returns:
         Names of layers from the top downwards; the first gives the model's output, the last is the input layer.
     """
-    inputs = {id(operation): _input_tensors(operation) for operation in model.operations}
+    inputs = {id(operation): input_tensors(operation) for operation in model.operations}
     to_read = Counter(id(tensor) for tensors in inputs.values() for tensor in tensors)
     layers = {id(layer) for layer in model.layers}
     open_tensors: set[int] = set()
@@ -178,8 +179,8 @@ def articulation_layers(model: Any) -> list[str]:
             to_read[id(tensor)] -= 1
             if not to_read[id(tensor)]:
                 open_tensors.discard(id(tensor))
-        open_tensors.add(id(operation.output))
-        if len(open_tensors) == 1 and id(operation) in layers:
+        open_tensors.add(id(output_tensor(operation)))
+        if len(open_tensors) == 1 and id(operation) in layers and not isinstance(operation, keras.Model):
             found.append(operation.name)
     return found[::-1]
 
@@ -216,7 +217,7 @@ def cut_layer(row: Backbone, value: str, model: Any) -> Cut:
     raise InputError(
         f"{row.name} cannot be cut at {value!r}",
         f"expected a number from 0 to {len(row.cuts)}, all, auto, or a layer that every path goes through, "
-        f"such as {row.cuts[row.default_unfreeze - 1]} (--unfreeze)",
+        f"such as {row.cuts[row.default_unfreeze - 1] if row.cuts else places[0]} (--unfreeze)",
     )
 
 
@@ -282,8 +283,18 @@ def _set_normalization(model: Any) -> None:
             layer.finalize_state()
 
 
-def _input_tensors(operation: Any) -> list[Any]:
+def output_tensor(operation: Any) -> Any:
+    """What an operation gives in this graph; a model within it knows only the tensors of its own."""
+    if isinstance(operation, keras.Model):
+        return operation._inbound_nodes[-1].output_tensors[0]
+    return operation.output
+
+
+def input_tensors(operation: Any) -> list[Any]:
+    """What an operation takes in this graph."""
     if isinstance(operation, keras.layers.InputLayer):
         return []
+    if isinstance(operation, keras.Model):
+        return list(operation._inbound_nodes[-1].input_tensors)
     inputs = operation.input
     return list(inputs) if isinstance(inputs, (list, tuple)) else [inputs]

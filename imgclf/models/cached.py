@@ -1,10 +1,11 @@
-"""Which weights files are in Keras' cache. Imports no TensorFlow."""
+"""Where weights are: in Keras' cache, in an earlier run. Imports no TensorFlow."""
 
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from imgclf import runs
 from imgclf.models import pretrained
 
 
@@ -35,6 +36,15 @@ class CachedFile:
 def keras_home() -> Path:
     """Where Keras keeps its files: the environment variable KERAS_HOME, or .keras in the home folder."""
     return Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras").expanduser()
+
+
+def run_of(weights: str | Path | None) -> Path | None:
+    """The run folder that `--weights` means: the folder itself or the model in it; None for anything else."""
+    if weights in (None, "none", "imagenet"):
+        return None
+    path = Path(str(weights)).expanduser()
+    root = path.parent if path.name == runs.MODEL else path
+    return root if (root / runs.MODEL).is_file() and (root / runs.STATE).is_file() else None
 
 
 def cache_table() -> Iterator[CachedFile]:

@@ -51,6 +51,9 @@ def _resized(backbone: Any, image_size: tuple[int, int], path: Path) -> Any:
     try:
         resized = keras.models.clone_model(backbone, input_tensors=image)
         resized.set_weights(backbone.get_weights())
+        for layer in resized.layers:
+            if hasattr(layer, "finalize_state"):  # Normalization computes with copies of its weights
+                layer.finalize_state()
     except ValueError:
         height, width = backbone.input_shape[1:3]
         raise InputError(f"the network of {path} has layers made for images of {height} x {width} pixels",

@@ -1,7 +1,7 @@
 """A network of the user's own: found by its name, checked, and made one of ours. May import Keras when it builds.
 
 `build(input_shape, num_classes)` returns a Keras model: either features `(N, F)` or a feature map `(N, h, w, F)`, or a
-whole classifier, whose last Dense layer is then replaced by the head of imgclf.
+whole classifier, whose last Dense layer and softmax are then replaced by the head of imgclf.
 """
 
 import importlib
@@ -29,8 +29,8 @@ def find_builder(path: str) -> Callable[..., Any]:
         found: Any = importlib.import_module(module)
         for part in name.split("."):
             found = getattr(found, part)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise InputError(f"--backbone {path} cannot be imported ({error})", EXPECTED) from None
+    except Exception as error:  # a module of the user's fails in whatever it does
+        raise InputError(f"--backbone {path} cannot be imported ({type(error).__name__}: {error})", EXPECTED) from None
     if not callable(found):
         raise InputError(f"--backbone {path} is no function", EXPECTED)
     builder: Callable[..., Any] = found
@@ -77,8 +77,16 @@ def own_network(builder: Callable[..., Any], image: Any, classes: int) -> Any:
                          "expected features (N, F), a feature map (N, h, w, F) or (N, num_classes)")  # fmt: skip
     scaled = any(isinstance(layer, (keras.layers.Rescaling, keras.layers.Normalization)) for layer in layers)
     inner = keras.Model(model.inputs[0], output, name="own_network")
+    try:
+        stored = keras.saving.serialize_keras_object(inner)
+        keras.saving.deserialize_keras_object(stored, safe_mode=True)
+    except Exception as error:  # Keras says in many ways that it does not know an activation or an initializer
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise InputError(f"{name} uses something that no saved model can hold safely ({reason})",
+                         "build it from Keras' own layers, activations and initializers") from None  # fmt: skip
     x = image if scaled else keras.layers.Rescaling(1 / 255, name="scale")(image)
-    return keras.Model(image, inner(x), name="own")
+    # the last layer is one of this graph, not of the network within, so that it can be cut at
+    return keras.Model(image, keras.layers.Identity(name="own_features")(inner(x)), name="own")
 
 
 def _is_keras(layer: Any) -> bool:
@@ -92,7 +100,8 @@ def _without_top(model: Any, classes: int) -> Any:
     output = model.outputs[0]
     if len(output.shape) != 2 or output.shape[-1] not in (classes, 1):
         return output
-    last = model.layers[-1]
-    if isinstance(last, (keras.layers.Softmax, keras.layers.Activation)):
-        last = next((layer for layer in reversed(model.layers) if isinstance(layer, keras.layers.Dense)), last)
+    last = output._keras_history.operation
+    while isinstance(last, (keras.layers.Softmax, keras.layers.Activation)):
+        output = last.input
+        last = output._keras_history.operation
     return last.input if isinstance(last, keras.layers.Dense) and last.units == output.shape[-1] else output

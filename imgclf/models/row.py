@@ -26,7 +26,7 @@ class Recipe:
         batch_size: images a step.
         augment: "none", "shift", "light", "medium" or "strong".
         dropout: before the head, 0..0.9.
-        weight_decay: of AdamW and Lion.
+        weight_decay: of every optimizer, decoupled from the gradient.
         label_smoothing: 0..0.5.
     """
 
@@ -89,7 +89,8 @@ class Backbone:
         url: where Keras downloads them, with {tag} and {size}; "" where there are none.
         recipe: how it is trained without pretrained weights.
         norm: whether its layout has BatchNorm (`--batch-norm` and `--no-batch-norm` change that for `cnns.py` only).
-        builder: a function of the user's own, `(input_shape, num_classes)` to a Keras model, in the place of both.
+        builder: a function of the user's own, `(input_shape, num_classes)` to a Keras model, in the place of both; or
+            its import path, which is looked up when it is built.
         cache_name: the name they are kept under in KERAS_HOME/models, with {tag} and {size}; "": the URL's last part.
     """
 
@@ -108,7 +109,7 @@ class Backbone:
     cache_name: str = ""
     recipe: Recipe = Recipe()
     norm: bool = True
-    builder: Callable[..., Any] | None = None
+    builder: Callable[..., Any] | str | None = None
 
     @property
     def alphas(self) -> tuple[float, ...]:

@@ -23,7 +23,7 @@ import numpy as np
 from imgclf import runs
 from imgclf.errors import CheckFailed, InputError, SetupError
 from imgclf.models.build import snake_case
-from imgclf.models.cached import keras_home
+from imgclf.models.cached import keras_home, run_of
 from imgclf.models.row import Backbone, Variant
 from imgclf.progress import say
 
@@ -58,7 +58,7 @@ class WeightsFile:
 
 
 def resolve_weights(
-    spec: str | Path | None, row: Backbone, alpha: float | None, image_size: tuple[int, int]
+    spec: str | Path | None, row: Backbone, alpha: float | None, image_size: tuple[int, int], *, exact: bool = False
 ) -> WeightsFile | None:
     """Find the file that `--weights` means; download ImageNet weights that are not there yet.
 
@@ -68,6 +68,7 @@ def resolve_weights(
         row: the backbone.
         alpha: width multiplier; None for the default.
         image_size: (height, width) in pixels; MobileNet and MobileNetV2 have files for several sizes.
+        exact: only the file for this size will do, not one for another that is already here.
 
     Returns:
         The file, or None for random weights.
@@ -87,7 +88,7 @@ def resolve_weights(
         )
     own = image_size[0] if image_size[0] == image_size[1] and image_size[0] in variant.sizes else row.default_size
     folder = keras_home() / "models"
-    for size in dict.fromkeys((own, row.default_size)):
+    for size in dict.fromkeys((own,) if exact else (own, row.default_size)):
         path = folder / row.weights_name(variant, size)
         if path.is_file():
             return WeightsFile(
@@ -100,14 +101,14 @@ def resolve_weights(
     )
 
 
-def check_hash(path: Path, variant: Variant) -> None:
-    """Make sure that a file is the one that Keras knows, where it knows one (MD5 or SHA-256).
+def check_hash(path: Path, variant: Variant) -> bool:
+    """Make sure that a file is the one that Keras knows (MD5 or SHA-256); False where it knows none.
 
     Raises:
         CheckFailed: it is another one.
     """
     if not variant.file_hash:
-        return
+        return False
     algorithm = "md5" if len(variant.file_hash) == 32 else "sha256"
     with path.open("rb") as file:
         found = hashlib.file_digest(file, algorithm).hexdigest() if hasattr(hashlib, "file_digest") else (
@@ -116,6 +117,7 @@ def check_hash(path: Path, variant: Variant) -> None:
     if found != variant.file_hash:
         raise CheckFailed(f"{path} is not the file that Keras publishes ({algorithm} {found})",
                           f"expected {variant.file_hash}; delete it and fetch it again")  # fmt: skip
+    return True
 
 
 def load_backbone_weights(model: Any, file: WeightsFile | Path) -> None:
@@ -228,10 +230,11 @@ def _keras3_arrays(store: Any, model: Any, path: Path) -> list[tuple[str, Any]]:
 
 
 def _given(path: Path) -> WeightsFile:
+    run = run_of(path)
+    if run is not None:
+        return WeightsFile(run / runs.MODEL, f"the run {run}", run=run)
     if path.is_file():
         return WeightsFile(path, str(path))
-    if (path / runs.MODEL).is_file():
-        return WeightsFile(path / runs.MODEL, f"the run {path}", run=path)
     inside = sorted(path.glob("*.weights.h5"))
     if len(inside) == 1:  # an unpacked .keras file, or a preset of KerasHub
         return WeightsFile(inside[0], str(inside[0]))

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from imgclf import runs
+from imgclf.errors import InputError
 from imgclf.pixels import load_for_model
 
 MAPS = 16  # of a layer; enough to see the idea
@@ -47,13 +48,17 @@ def draw_layers(model: Any, image: Path, folder: Path) -> list[Drawing]:
         folder: where the files go; made if it is missing.
 
     Returns:
-        The drawings: the image as the network takes it, kernels (where there is a convolution), then one per layer.
+        The drawings: the image as the network takes it, kernels (where there is a convolution), then one per layer; a
+        network within the network is not looked into.
 
     Raises:
         UnreadableImage: the image cannot be read.
+        InputError: the network takes no images of a fixed size.
     """
     import keras
 
+    if len(model.input_shape) != 4 or None in model.input_shape[1:]:
+        raise InputError(f"the network takes inputs of shape {model.input_shape}", "expected images of a fixed size")
     height, width, channels = (int(side) for side in model.input_shape[1:])
     pixels = load_for_model(image, height, width, channels)
     taken = f"As the network takes it: {width} x {height} pixels, {'colour' if channels == 3 else 'grey'}."
@@ -66,6 +71,7 @@ def draw_layers(model: Any, image: Path, folder: Path) -> list[Drawing]:
     if chosen:
         seeing = keras.Model(model.inputs[0], [tensor for _, tensor in chosen])
         outputs = seeing(pixels[np.newaxis], training=False)
+        outputs = [outputs] if len(chosen) == 1 else outputs  # Keras unpacks a list of one
     for number, ((layer, _), found) in enumerate(zip(chosen, outputs, strict=True), 1):
         drawings.append(_maps(layer, np.asarray(found)[0], folder, number))
     runs.write_json(folder / INDEX, [[drawing.path.name, drawing.title, drawing.caption] for drawing in drawings])

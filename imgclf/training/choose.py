@@ -3,13 +3,14 @@
 A photo is shrunk to the network; a digit of 28 pixels is not blown up to 224.
 """
 
-from pathlib import Path
 from statistics import median
 
 from imgclf import runs
 from imgclf.config import TrainConfig
 from imgclf.data.imageset import ImageFile, ImageSet
+from imgclf.errors import InputError
 from imgclf.models import backbones
+from imgclf.models.cached import run_of
 from imgclf.models.row import Backbone
 from imgclf.progress import plural
 
@@ -35,10 +36,17 @@ def choose(images: ImageSet, config: TrainConfig) -> tuple[TrainConfig, tuple[st
     small = median(sides) <= SMALL
     notes = []
     grey = all(image.grey for image in usable)
+    if config.head == "binary" and len(images.classes) != 2:
+        raise InputError(f"--head binary is for two classes, the images have {len(images.classes)}", "use --head auto")
     if config.backbone == "auto":
         small_one = backbones.SMALL_GREY_DEFAULT if grey else backbones.SMALL_DEFAULT
-        config = config.replace(backbone=small_one if small else backbones.DEFAULT)
-        if small:
+        # who names weights, a width or a layer means the network that has them
+        default = TrainConfig()
+        free = config.weights in (None, "none") and all(
+            getattr(config, name) == getattr(default, name) for name in ("alpha", "truncate_at", "unfreeze")
+        )
+        config = config.replace(backbone=small_one if small and free else backbones.DEFAULT)
+        if small and free:
             notes.append(f"the images have {_shape(usable)} pixels: {config.backbone} learns them from scratch")
     row = backbones.get(config.backbone)
     if config.image_size is None:
@@ -72,14 +80,24 @@ def _shape(usable: tuple[ImageFile, ...]) -> str:
 
 
 def _inherit(config: TrainConfig) -> TrainConfig:
-    """The network of the run that `--weights` names."""
-    root = Path(config.weights).expanduser() if config.weights not in (None, "none", "imagenet") else None
-    if root is None or not (root / runs.CONFIG).is_file():
+    """The network of the run that `--weights` names.
+
+    Raises:
+        InputError: a setting of the network is given and is not the run's.
+    """
+    root = run_of(config.weights)
+    if root is None:
         return config
     stored = runs.read_json(root / runs.CONFIG)
-    if not isinstance(stored, dict) or "settings" not in stored:
-        return config  # a folder of Keras' own, which also has a config.json
     settings = {**stored["settings"], **stored.get("decided", {})}
     default = TrainConfig()
-    return config.replace(**{name: settings[name] for name in INHERITED if name in settings
-                             and getattr(config, name) == getattr(default, name)})  # fmt: skip
+    taken = {name: settings[name] for name in INHERITED if name in settings}
+    for name, value in taken.items():
+        given = getattr(config, name)
+        if given == getattr(default, name) or config.to_json()[name] == value:
+            continue
+        if name != "image_size":  # most networks take images of any size
+            raise InputError(f"the run {root} has {name.replace('_', ' ')} {value}, which --weights brings with it",
+                             f"leave --{name.replace('_', '-')} out")  # fmt: skip
+        taken[name] = given
+    return config.replace(**taken)

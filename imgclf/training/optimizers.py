@@ -25,7 +25,7 @@ def make_optimizer(name: str, rate: Any, weight_decay: float) -> Any:
         rate: a learning rate, or what `learning_rate` made.
         weight_decay: decoupled from the gradient, a share of the learning rate; 0 for none.
     """
-    return _OPTIMIZERS[name](rate, weight_decay=weight_decay or None)
+    return _OPTIMIZERS[name](rate, weight_decay=weight_decay)
 
 
 def learning_rate(name: str, peak: float, steps: int, warm_up: float = 0.1) -> Any:
@@ -52,6 +52,8 @@ def learning_rate(name: str, peak: float, steps: int, warm_up: float = 0.1) -> A
         return schedules.CosineDecay(
             peak / 25, max(1, steps - rising), warmup_steps=rising, warmup_target=peak, alpha=1e-4
         )
+    if not warm_up:
+        return schedules.CosineDecay(peak, steps, alpha=0.01)
     rising = max(1, round(warm_up * steps))
     return schedules.CosineDecay(0.0, max(1, steps - rising), warmup_steps=rising, warmup_target=peak, alpha=0.01)
 
@@ -73,7 +75,7 @@ def add_penalties(model: Any, l1: float, l2: float) -> int:
     if not l1 and not l2:
         return 0
     penalty = keras.regularizers.L1L2(l1, l2)
-    kernels = [weight for weight in model.trainable_weights if weight.name in ("kernel", "depthwise_kernel")]
+    kernels = [weight for weight in model.trainable_weights if weight.name.endswith("kernel")]
     for kernel in kernels:
         kernel.regularizer = penalty
     return len(kernels)

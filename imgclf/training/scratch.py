@@ -1,5 +1,6 @@
 """Training from scratch: one stage for everything, from the pixels. May import TensorFlow, models/, data/."""
 
+from imgclf.errors import InputError
 from imgclf.models.row import Recipe
 from imgclf.progress import plural
 from imgclf.training.fit import Stage
@@ -39,4 +40,6 @@ def train_from_scratch(session: Session, recipe: Recipe) -> None:
     session.compile(stack.model, make_optimizer(config.optimizer, rate, config.weight_decay), min(CHUNK, images.steps))
     stage = Stage("training", "training", epochs, config.patience or PATIENCE, images.steps,
                   plateau=(PLATEAU_PATIENCE, PLATEAU_FACTOR) if config.schedule == "plateau" else None)  # fmt: skip
-    session.run(stack.model, stage, stack.epoch, stack.val())
+    if not session.run(stack.model, stage, stack.epoch, stack.val()):
+        raise InputError("the training diverged: no epoch has a finite validation loss",
+                         f"choose a lower --learning-rate than {config.learning_rate:g}")  # fmt: skip

@@ -159,7 +159,7 @@ class Above:
         key = "/".join(str(part) for part in (
             config.to_json()["backbone"], config.alpha, session.data.image_size[0], session.data.channels,
             config.truncate_at, config.batch_norm, self.setting, config.augment, images.batch_size, images.place,
-            session.network.binary, os.cpu_count(), keras.__version__,
+            session.network.binary, self.model.count_params(), os.cpu_count(), keras.__version__,
         ))  # fmt: skip
         seconds = notes.get(key)
         if seconds is None:

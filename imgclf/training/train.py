@@ -13,12 +13,19 @@ from imgclf import runs
 from imgclf.config import TrainConfig
 from imgclf.data.imageset import StagedSet
 from imgclf.models import augmentation, backbones
-from imgclf.models.build import PixelStatistics, build_backbone, freeze_batchnorm, remaining, truncate
+from imgclf.models.build import (
+    PixelStatistics,
+    build_backbone,
+    cut_layer,
+    freeze_batchnorm,
+    remaining,
+    truncate,
+)
 from imgclf.models.earlier import backbone_of_run
 from imgclf.models.network import Network, assemble, load_head
 from imgclf.models.row import Backbone, Recipe
 from imgclf.models.weights import load_backbone_weights, resolve_weights
-from imgclf.progress import plural
+from imgclf.progress import plural, warn
 from imgclf.training.fit import Epoch, StageInterrupted
 from imgclf.training.scratch import train_from_scratch
 from imgclf.training.session import Data, Session
@@ -65,6 +72,9 @@ def train(staged: StagedSet, config: TrainConfig) -> Trained:
     size = config.image_size or row.default_size
     backbones.check_size(row, size)
     weights = resolve_weights(config.weights, row, config.alpha, (size, size))
+    given = config
+    if weights is None or weights.run is None:  # what a run brings with it was not given
+        _warn_of_no_effect(config, row, from_scratch=weights is None)
     config = settle(config, row.recipe, size, len(staged.classes), from_scratch=weights is None)
     # Fixes Python's, NumPy's and TensorFlow's random numbers, and makes kernels add in a fixed order.
     keras.utils.set_random_seed(config.seed)
@@ -102,7 +112,8 @@ def train(staged: StagedSet, config: TrainConfig) -> Trained:
             session.note(f"weights: {weights.origin}" + (f" ({weights.note})" if weights.note else ""))
             frozen = freeze_batchnorm(backbone)
             session.note(f"BatchNorm of the backbone stays frozen ({plural(frozen, 'layer')})")
-            train_head(session)
+            cut_layer(row, config.unfreeze, backbone)  # a wrong --unfreeze is said before any work
+            train_head(session, given)
             fine_tune(session, row)
     except StageInterrupted:
         if not any(epoch.kept for epoch in session.history):
@@ -120,8 +131,19 @@ def train(staged: StagedSet, config: TrainConfig) -> Trained:
 
 def _continue_head(network: Network, head: list[Any], classes: tuple[str, ...]) -> None:
     """Start from an earlier run's head where it told the same classes apart."""
-    if classes == network.classes:
+    if classes == network.classes and head[0].shape[0] == network.features.shape[-1]:
         load_head(network, *head)
+
+
+def _warn_of_no_effect(config: TrainConfig, row: Backbone, *, from_scratch: bool) -> None:
+    """Name the settings that were given and that nothing will look at."""
+    default = TrainConfig()
+    fixed = ("batch_norm", "normalization") if row.application or row.builder else ()
+    unused = ("fine_tune_learning_rate", "unfreeze", "views") if from_scratch else ("batch_norm", "normalization")
+    for name in dict.fromkeys((*fixed, *unused)):
+        if getattr(config, name) != getattr(default, name):
+            where = "in training from scratch" if name not in fixed else f"for {row.title}"
+            warn(f"--{name.replace('_', '-')} has no effect {where if from_scratch else 'on pretrained weights'}")
 
 
 def settle(config: TrainConfig, recipe: Recipe, size: int, classes: int, *, from_scratch: bool) -> TrainConfig:

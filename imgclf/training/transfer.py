@@ -7,9 +7,10 @@ does not hold it in Keras 3 once `fit` runs.
 import time
 from dataclasses import replace
 
-import keras
 import numpy as np
 
+from imgclf.config import TrainConfig
+from imgclf.errors import InputError
 from imgclf.models.build import cut_layer
 from imgclf.models.row import Backbone
 from imgclf.progress import plural, step
@@ -25,8 +26,13 @@ HEAD_STEPS, HEAD_EPOCHS, HEAD_PATIENCE, HEAD_RATE, HEAD_BATCH, HEAD_DECAY = 1500
 FINE_TUNE_PATIENCE, FINE_TUNE_RATE, WARM_UP = 3, 2e-4, 0.15
 
 
-def train_head(session: Session) -> None:
-    """The head stage: features once, then epochs of milliseconds."""
+def train_head(session: Session, given: TrainConfig) -> None:
+    """The head stage: features once, then epochs of milliseconds.
+
+    Args:
+        session: of the training.
+        given: the settings as the user gave them; what is left open has values of its own here.
+    """
     config, network, data = session.config, session.network, session.data
     part = below(network.pooled)
     train, val = data.train.count, data.val.count
@@ -46,13 +52,18 @@ def train_head(session: Session) -> None:
     labels = np.concatenate([labels, *(targets for _, targets in drawn)])
     session.note(f"features: {plural(len(features) + val, 'image')} through the frozen network once, in "
                  f"{part.engine}, {seconds:.0f} s")  # fmt: skip
-    rows = ArrayBatches(features, network.targets(labels), HEAD_BATCH, config.seed)
+    rows = ArrayBatches(features, network.targets(labels), given.batch_size or HEAD_BATCH, config.seed)
     epochs = config.epochs or epochs_within(HEAD_STEPS, rows.steps, HEAD_EPOCHS)
     session.decide(epochs=epochs)
-    rate = keras.optimizers.schedules.CosineDecay(config.learning_rate or HEAD_RATE, epochs * rows.steps, alpha=0.01)
-    session.compile(network.head, make_optimizer("adamw", rate, HEAD_DECAY), chunk=16, smooth=False)
-    stage = Stage("head", "training the head", epochs, config.patience or HEAD_PATIENCE, rows.steps)
-    session.run(network.head, stage, rows.epoch, (val_features, network.targets(val_labels)))
+    rate = learning_rate(config.schedule, config.learning_rate or HEAD_RATE, epochs * rows.steps, warm_up=0.0)
+    decay = HEAD_DECAY if given.weight_decay is None else given.weight_decay
+    add_penalties(network.head, config.l1, config.l2)
+    session.compile(network.head, make_optimizer(config.optimizer, rate, decay), chunk=16, smooth=False)
+    plateau = (PLATEAU_PATIENCE, PLATEAU_FACTOR) if config.schedule == "plateau" else None
+    stage = Stage("head", "training the head", epochs, config.patience or HEAD_PATIENCE, rows.steps, plateau)
+    if not session.run(network.head, stage, rows.epoch, (val_features, network.targets(val_labels))):
+        raise InputError("the training of the head diverged: no epoch has a finite validation loss",
+                         "choose a lower --learning-rate")  # fmt: skip
     best = max((row for row in session.history if row.kept), key=lambda row: row.epoch)
     session.note(f"head stage: validation accuracy {best.val['accuracy']:.3f} after {plural(best.epoch, 'epoch')}")
 
@@ -75,8 +86,9 @@ def fine_tune(session: Session, row: Backbone) -> None:
     )
     session.compile(stack.model, make_optimizer(config.optimizer, rate, config.weight_decay or 0.0))
     before = max((epoch for epoch in session.history if epoch.kept), key=lambda epoch: epoch.epoch)
-    stage = Stage("fine-tune", "fine-tuning", plan.epochs, config.patience or FINE_TUNE_PATIENCE, images.steps,
-                  plateau=(PLATEAU_PATIENCE, PLATEAU_FACTOR) if config.schedule == "plateau" else None)  # fmt: skip
+    plateau = (PLATEAU_PATIENCE, PLATEAU_FACTOR) if config.schedule == "plateau" else None
+    patience = config.patience or (2 * PLATEAU_PATIENCE + 1 if plateau else FINE_TUNE_PATIENCE)
+    stage = Stage("fine-tune", "fine-tuning", plan.epochs, patience, images.steps, plateau)
     better = session.run(stack.model, stage, stack.epoch, stack.val(), beat=before.val["loss"])
     if better:
         session.history = [replace(epoch, kept=epoch.kept and epoch.stage != "head") for epoch in session.history]
