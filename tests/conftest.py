@@ -1,5 +1,7 @@
 """Shared material: a small drawn set of photos, one tiny training on it, and the real images where they are."""
 
+import contextlib
+import io
 import os
 import shutil
 import subprocess
@@ -71,6 +73,23 @@ def imgclf(*arguments: object, **environment: str) -> subprocess.CompletedProces
         [sys.executable, "-m", "imgclf", *map(str, arguments)],
         capture_output=True, text=True, env={**os.environ, **environment}, check=False, timeout=600,
     )  # fmt: skip
+
+
+def imgclf_here(*arguments: object) -> subprocess.CompletedProcess[str]:
+    """Run the command line in this process, which has TensorFlow already: what `imgclf` does in a third of the time."""
+    from imgclf.cli.main import run
+    from imgclf.progress import set_quiet
+
+    words = [str(argument) for argument in arguments]
+    code, out, err = 0, io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            run(words)
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        finally:
+            set_quiet(False)  # --quiet lasts as long as the process
+    return subprocess.CompletedProcess(words, code, out.getvalue(), err.getvalue())
 
 
 @pytest.fixture(scope="session")

@@ -63,7 +63,14 @@ def test_names_come_from_the_user_or_from_fashion_mnist(tmp_path: Path) -> None:
     assert unpack(files, tmp_path / "a").classes[1] == "Trouser"
     names = [f"digit {number}" for number in range(10)]
     assert unpack(files, tmp_path / "b", names).classes == tuple(names)
-    for bad in (names[:9], [*names[:9], "../up"], [*names[:9], "DIGIT 0"], [*names[:9], ".."]):
+    for bad in (
+        names[:9],
+        [*names[:9], "../up"],
+        [*names[:9], "DIGIT 0"],
+        [*names[:9], ".."],
+        [*names[:9], "nul"],
+        [*names[:9], ".h"],
+    ):
         with pytest.raises(InputError):
             unpack(files, tmp_path / "c", bad)
     assert not (tmp_path / "c").exists()
@@ -165,6 +172,42 @@ def test_bad_archives_are_one_line_and_leave_nothing(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     with pytest.raises(InputError, match="already there"):
         unpack([images, labels], tmp_path / "out")
+
+
+def test_a_folder_of_the_same_name_is_left_alone(tmp_path: Path) -> None:
+    files, _ = mnist(tmp_path)
+    (tmp_path / "out.part").mkdir()
+    (tmp_path / "out.part" / "mine.txt").write_text("x")
+    unpack(files, tmp_path / "out")
+    with pytest.raises(InputError):
+        unpack(files[:1], tmp_path / "other")
+    assert (tmp_path / "out.part" / "mine.txt").read_text() == "x"
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["test", "train"]
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+
+
+def test_names_with_a_prefix_are_still_train_and_test(tmp_path: Path) -> None:
+    files, _ = mnist(tmp_path)
+    renamed = [file.rename(file.with_name("emnist-" + file.name.replace("t10k", "test"))) for file in files]
+    assert unpack(renamed, tmp_path / "out").counts == {"train": 30, "test": 20}
+
+
+@pytest.mark.parametrize("labels", [[0, 10**12], [0.0, float("nan")], [None, 1], [2**70, 1]])
+def test_labels_that_are_none_are_refused(tmp_path: Path, labels: list[Any]) -> None:
+    rows = np.zeros((2, 3072), np.uint8)
+    path = tarred(tmp_path, {"data_batch_1": pickle.dumps({b"data": rows, b"labels": labels}, 2)})
+    with pytest.raises(InputError):
+        unpack([path], tmp_path / "out")
+
+
+def test_a_tar_bomb_is_not_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from imgclf.data import archives
+
+    monkeypatch.setattr(archives, "MAX_BYTES", 100_000)
+    path = tarred(tmp_path, {"data_batch_1": bytes(90_000), "data_batch_2": bytes(90_000)})
+    monkeypatch.setattr(archives, "_unzipped", lambda path: gzip.decompress(path.read_bytes()))
+    with pytest.raises(InputError, match="unpacks to more than"):
+        unpack([path], tmp_path / "out")
 
 
 @pytest.mark.shared

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from PIL import Image
 
 from imgclf import predict
 from imgclf.models.litert import LiteModel
-from tests.conftest import draw, imgclf
+from tests.conftest import draw, imgclf, imgclf_here
 
 pytestmark = pytest.mark.slow
 
@@ -35,7 +36,7 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def grey_run(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """imgclf chooses everything."""
     out = tmp_path_factory.mktemp("runs") / "grey"
-    done = imgclf("train", digits, "--out", out)
+    done = imgclf_here("train", digits, "--out", out)
     assert done.returncode == 0, done.stderr
     return out, done.stderr
 
@@ -75,19 +76,19 @@ def test_a_grey_picture_given_to_a_colour_model(run: Path, photos: Path, tmp_pat
 
 def test_transparent_pictures_of_28_pixels_train(tmp_path: Path) -> None:
     out = tmp_path / "r"
-    done = imgclf("train", write(tmp_path / "rgba", "RGBA", 8), "--out", out, "--backbone", "cnn_mnist_basic",
-                  "--epochs", "1", "--formats", "float32")  # fmt: skip
+    done = imgclf_here("train", write(tmp_path / "rgba", "RGBA", 8), "--out", out, "--backbone", "cnn_mnist_basic",
+                  "--epochs", "1", "--formats", "")  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "24 images" in done.stderr
 
 
 def test_every_setting_of_training_from_scratch_is_taken(digits: Path, tmp_path: Path) -> None:
     out = tmp_path / "r"
-    done = imgclf(
+    done = imgclf_here(
         "train", digits, "--out", out, "--backbone", "cnn_cifar", "--epochs", "3", "--optimizer", "lion", "--schedule",
         "plateau", "--loss", "focal", "--l1", "0.0001", "--l2", "0.001", "--dropout", "0.3", "--batch-norm",
         "--label-smoothing", "0.1", "--normalization", "data", "--color", "rgb", "--augment", "shift", "--batch-size",
-        "16", "--learning-rate", "0.0005", "--formats", "float32",
+        "16", "--learning-rate", "0.0005", "--formats", "",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "lion, plateau learning rate 0.0005, batches of 16, augmentation shift" in done.stderr
@@ -104,35 +105,37 @@ def test_a_network_of_ones_own(digits: Path, tmp_path: Path, monkeypatch: pytest
         "        keras.layers.Flatten(), keras.layers.Dense(num_classes, activation='softmax')])\n"
     )
     monkeypatch.chdir(tmp_path)
-    done = imgclf("train", digits, "--out", "r", "--backbone", "imgclf_e2e_nets:build", "--epochs", "2")
+    done = imgclf_here(
+        "train", digits, "--out", "r", "--backbone", "imgclf_e2e_nets:build", "--epochs", "2", "--formats", ""
+    )
     assert done.returncode == 0, done.stderr
     assert "network: imgclf_e2e_nets:build at 28 x 28 pixels, grey" in done.stderr
     (tmp_path / "imgclf_e2e_nets.py").unlink()
-    again = imgclf("evaluate", "r")
+    again = imgclf_here("evaluate", "r")
     assert again.returncode == 0, "the model needs the code that built it no more"
-    assert imgclf("backbones", "show", "imgclf_e2e_nets:gone").returncode == 2
+    assert imgclf_here("backbones", "show", "imgclf_e2e_nets:gone").returncode == 2
 
 
 def test_a_look_inside(grey_run: tuple[Path, str], digits: Path, tmp_path: Path) -> None:
     run, _ = grey_run
     page = (run / "report.html").read_text()
     assert "What it sees" in page and "The first kernels" in page
-    done = imgclf("explain", run, digits / "disc" / "0.png", "--layers", "--out", tmp_path / "seen")
+    done = imgclf_here("explain", run, digits / "disc" / "0.png", "--layers", "--out", tmp_path / "seen")
     assert done.returncode == 0, done.stderr
     files = sorted(path.name for path in (tmp_path / "seen").glob("*.png"))
     assert files[:2] == ["00-image.png", "00-kernels.png"] and len(files) == 2 + 6  # three convolutions, three poolings
     with Image.open(tmp_path / "seen" / "00-image.png") as image:
         assert image.size == (28, 28)
-    shown = imgclf("backbones", "show", run).stdout
+    shown = imgclf_here("backbones", "show", run).stdout
     assert "scores" in shown and "million multiply-adds" in shown
-    bad = imgclf("explain", run, tmp_path / "nowhere.png", "--layers", "--out", tmp_path / "x")
+    bad = imgclf_here("explain", run, tmp_path / "nowhere.png", "--layers", "--out", tmp_path / "x")
     assert bad.returncode == 2 and not (tmp_path / "x").exists()
 
 
 def test_networks_are_shown_with_their_layers() -> None:
-    shown = imgclf("backbones", "show", "mobilenet_v2", "--image-size", "96").stdout
+    shown = imgclf_here("backbones", "show", "mobilenet_v2", "--image-size", "96").stdout
     assert "block_12_add" in shown and "Apache-2.0" in shown and "unfreeze above" in shown
-    short = imgclf("backbones", "show", "cnn_mnist").stdout
+    short = imgclf_here("backbones", "show", "cnn_mnist").stdout
     assert "93,248 weights" in short and "18 px" in short
 
 
@@ -142,3 +145,50 @@ def test_cached_weights_are_listed(tmp_path: Path) -> None:
     rows = imgclf("weights", "list", KERAS_HOME=str(tmp_path)).stdout.splitlines()
     cached = [row for row in rows if row.startswith("cached")]
     assert len(cached) == 1 and "mobilenet 0.25 at 224 px" in cached[0] and len(rows) > 50
+
+
+def test_strong_augmentation_knows_grey_images(digits: Path, tmp_path: Path) -> None:
+    done = imgclf_here("train", digits, "--out", tmp_path / "r", "--backbone", "cnn_mnist_basic", "--epochs", "1",
+                       "--augment", "strong", "--optimizer", "adamw", "--formats", "")  # fmt: skip
+    assert done.returncode == 0, done.stderr
+
+
+def test_settings_that_cannot_be_meant_are_said_before_any_work(digits: Path, run: Path, tmp_path: Path) -> None:
+    out = tmp_path / "r"
+    for options, words in (
+        (["--head", "binary"], "is for two classes, the images have 3"),
+        (["--weights", run, "--backbone", "resnet18"], "has backbone tiny"),
+        (["--weights", run, "--color", "grayscale"], "has color rgb"),
+        (["--weights", run, "--unfreeze", "zebra"], "cannot be cut at 'zebra'"),
+        (["--weights", run, "--truncate-at", "stage2_relu"], "has truncate at None"),
+        (["--backbone", "no.such:build"], "cannot be imported"),
+    ):  # fmt: skip
+        done = imgclf_here("train", digits, "--out", out, *options, "--formats", "")
+        assert done.returncode == 2 and words in done.stderr, done.stderr
+        assert "training the head" not in done.stderr and not out.exists()
+    ignored = imgclf_here("train", digits, "--out", out, "--backbone", "tiny", "--epochs", "1", "--unfreeze", "2",
+                          "--views", "3", "--formats", "")  # fmt: skip
+    assert ignored.stderr.count("has no effect in training from scratch") == 2
+
+
+def test_a_run_that_is_gone_on_from_is_never_lost_and_never_tested_on_in_silence(
+    run_copy: Path, photos: Path, tmp_path: Path
+) -> None:
+    onto = imgclf_here("train", photos, "--out", run_copy, "--weights", run_copy, "--overwrite", "--formats", "")
+    assert onto.returncode == 2 and "holds the weights to start from" in onto.stderr
+    assert (run_copy / "model.keras").is_file()
+    common = ["--weights", run_copy / "model.keras", "--epochs", "1", "--fine-tune-epochs", "0", "--formats", ""]
+    same = imgclf_here("train", photos, "--out", tmp_path / "same", *common)
+    other = imgclf_here("train", photos, "--out", tmp_path / "other", *common, "--seed", "1")
+    assert same.returncode == 0 and "were trained on" not in same.stderr, same.stderr
+    assert "test images were trained on by" in other.stderr
+    assert any(
+        "trained on by" in note for note in json.loads((tmp_path / "other" / "config.json").read_text())["notes"]
+    )
+
+
+def test_images_inside_the_run_to_be_replaced_are_safe(run_copy: Path, digits: Path) -> None:
+    shutil.copytree(digits, run_copy / "photos")
+    done = imgclf_here("train", run_copy / "photos", "--out", run_copy, "--overwrite")
+    assert done.returncode == 2 and "which --overwrite would empty" in done.stderr
+    assert (run_copy / "photos" / "disc").is_dir()

@@ -12,8 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from imgclf.cli.main import main
-from tests.conftest import draw, write_photos
+from tests.conftest import draw, imgclf_here, write_photos
 
 pytestmark = pytest.mark.slow
 
@@ -33,16 +32,18 @@ def expanded(word: str) -> list[str]:
     return sorted(str(path) for path in Path().glob(word)) if "*" in word else [word]
 
 
-def run_page(page: str, shorten: list[str]) -> list[str]:
-    """Run a page's commands in the working directory; returns their verbs."""
-    verbs = []
+def run_page(page: str, shorten: list[str]) -> tuple[list[str], str]:
+    """Run a page's commands in the working directory; returns their verbs and what the last one printed."""
+    verbs, printed = [], ""
     for words in commands(page):
         arguments = [name for word in words for name in expanded(word)]
         if words[0] == "train":
             arguments += ["--epochs", "1", "--quiet", *shorten]
-        main.main(args=arguments, standalone_mode=False)
+        done = imgclf_here(*arguments)
+        assert done.returncode == 0, (words, done.stderr)
         verbs.append(words[0])
-    return verbs
+        printed = done.stdout
+    return verbs, printed
 
 
 def grey(label: int, number: int) -> np.ndarray:
@@ -58,7 +59,7 @@ def test_mnist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         for kind, array in (("images-idx3", images), ("labels-idx1", labels)):
             head = struct.pack(f">BBBB{array.ndim}I", 0, 0, 8, array.ndim, *array.shape)
             (tmp_path / "mnist_idx" / f"{part}-{kind}-ubyte.gz").write_bytes(gzip.compress(head + array.tobytes()))
-    verbs = run_page("mnist.md", [])
+    verbs, _ = run_page("mnist.md", [])
     assert verbs == ["data", "train", "backbones", "explain", "train", "predict"]
     assert (tmp_path / "seen" / "00-kernels.png").is_file()
 
@@ -79,15 +80,16 @@ def test_cifar10(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             info = tarfile.TarInfo(f"cifar-10-batches-py/{name}")
             info.size = len(content)
             archive.addfile(info, io.BytesIO(content))
-    assert run_page("cifar10.md", []) == ["data", "train", "train"]
+    verbs, _ = run_page("cifar10.md", ["--formats", ""])
+    assert verbs == ["data", "train", "train"]
 
 
-def test_two_classes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_two_classes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     write_photos(tmp_path / "faces", ("with_mask", "without_mask"), 14)
-    verbs = run_page("two_classes.md", ["--weights", "none", "--image-size", "64"])
+    verbs, printed = run_page("two_classes.md", ["--weights", "none", "--image-size", "64"])
     assert verbs == ["train", "data", "train", "train", "predict"]
-    assert capsys.readouterr().out.splitlines()[-15] == "path,label_1,probability_1"
+    assert len(printed.splitlines()) == 15 and printed.startswith("path,label_1,probability_1")
 
 
 def test_inception(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -98,5 +100,5 @@ def test_inception(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_photos(tmp_path / "clothing", ("hat", "shoe", "skirt"), 8)
     build_backbone(backbones.get("inception_v3"), None, (75, 75)).save_weights("file.weights.h5")
     Path("file.weights.h5").rename("inception_v3_notop.h5")
-    verbs = run_page("inception.md", ["--image-size", "96", "--fine-tune-epochs", "0"])
+    verbs, _ = run_page("inception.md", ["--image-size", "96", "--fine-tune-epochs", "0", "--formats", ""])
     assert verbs == ["backbones", "train", "train"]

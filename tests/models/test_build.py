@@ -122,12 +122,13 @@ def test_a_training_step_survives_saving_and_conversion(row: backbones.Backbone,
     reloaded = keras.saving.load_model(tmp_path / "model.keras", safe_mode=True)
     expected = np.asarray(whole(images, training=False))
     assert np.isfinite(expected).all()
-    np.testing.assert_allclose(np.asarray(reloaded(images, training=False)), expected, atol=1e-5)
-    graph = freeze(whole)
-    single, half = graph.convert(), graph.convert(float16=True)
+    graph = freeze(reloaded)  # what leaves imgclf is converted from the saved file
+    single = graph.convert()
     np.testing.assert_allclose(LiteModel(single).run(images), expected, atol=1e-4)
-    np.testing.assert_allclose(LiteModel(half).run(images), expected, atol=3e-2)
-    assert len(half) < 0.7 * len(single)
+    if row.name in QUICK:
+        half = graph.convert(float16=True)
+        np.testing.assert_allclose(LiteModel(half).run(images), expected, atol=3e-2)
+        assert len(half) < 0.7 * len(single)
 
 
 def test_parameters_of_every_width(row: backbones.Backbone, model: Any) -> None:

@@ -17,7 +17,7 @@ from imgclf.models.earlier import backbone_of_run
 from imgclf.models.files import load_keras_model
 from imgclf.models.network import assemble, load_head
 from imgclf.models.weights import load_backbone_weights, resolve_weights
-from tests.conftest import imgclf
+from tests.conftest import imgclf_here
 
 IMAGES = np.random.default_rng(0).uniform(0, 255, (3, 32, 32, 3)).astype(np.float32)
 
@@ -75,7 +75,8 @@ def test_a_model_folder_of_keras_is_read_by_its_weights(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_the_command_line_goes_on_from_a_run_with_other_classes(run: Path, two_photos: Path, tmp_path: Path) -> None:
     out = tmp_path / "r"
-    done = imgclf("train", two_photos, "--out", out, "--weights", run, "--epochs", "5", "--fine-tune-epochs", "1")
+    done = imgclf_here("train", two_photos, "--out", out, "--weights", run, "--epochs", "5", "--fine-tune-epochs", "1",
+                       "--formats", "")  # fmt: skip
     assert done.returncode == 0, done.stderr
     config = json.loads((out / runs.CONFIG).read_text())
     assert (config["decided"]["backbone"], config["decided"]["image_size"]) == ("tiny", 32), "as the earlier run has it"

@@ -9,7 +9,8 @@ import pytest
 from imgclf.config import TrainConfig
 from imgclf.errors import InputError
 from imgclf.models import backbones
-from imgclf.models.build import build_backbone
+from imgclf.models.build import build_backbone, cut_layer
+from imgclf.models.own import find_builder
 
 
 def features(input_shape: Any, num_classes: int) -> Any:
@@ -44,6 +45,27 @@ def test_a_classifier_gives_what_its_last_layer_reads_and_sees_pixels_from_0_to_
     np.testing.assert_allclose(np.asarray(model(images)), np.asarray(inner(images / 255)), atol=1e-4)
 
 
+def test_a_convolutional_classifier_loses_its_softmax() -> None:
+    model = built(lambda shape, classes: keras.Sequential([
+        keras.Input(shape), keras.layers.Conv2D(classes, 3), keras.layers.GlobalAveragePooling2D(),
+        keras.layers.Softmax(),
+    ]))  # fmt: skip
+    outputs = np.asarray(model(np.full((1, 16, 16, 1), 200, np.float32)))
+    assert outputs.shape == (1, 3) and abs(outputs.sum() - 1) > 1e-3
+
+
+def test_it_can_be_cut_below_its_features_only() -> None:
+    model = built(features)
+    assert cut_layer(backbones.get(features), "0", model).layer == "own_features"
+    assert cut_layer(backbones.get(features), "auto", model).layer is None
+    with pytest.raises(InputError, match="cannot be cut at 'x'"):
+        cut_layer(backbones.get(features), "x", model)
+
+
+def double(x: Any) -> Any:
+    return 2 * x
+
+
 class Foreign(keras.layers.Layer):
     def call(self, x: Any) -> Any:
         return x
@@ -59,6 +81,8 @@ class Foreign(keras.layers.Layer):
         (lambda input_shape, num_classes: keras.Sequential([keras.layers.Flatten()]), "without one known input"),
         (lambda shape, num_classes: keras.Sequential([keras.Input(shape), keras.layers.Lambda(abs)]), "Lambda"),
         (lambda input_shape, num_classes: keras.Sequential([keras.Input(input_shape), Foreign()]), "Foreign"),
+        (lambda shape, num_classes: keras.Sequential([keras.Input(shape), keras.layers.Dense(2, activation=double)]),
+         "no saved model can hold"),
         (lambda input_shape, num_classes: keras.Sequential([keras.Input(input_shape), keras.layers.Reshape((16, 16))]),
          "outputs of shape"),
     ],
@@ -81,10 +105,10 @@ def test_a_name_is_imported_also_from_here(tmp_path: Path, monkeypatch: pytest.M
         ("imgclf_test_absent:build", "No module named"),
     ):  # fmt: skip
         with pytest.raises(InputError, match=message):
-            backbones.get(name)
+            built(name)
 
 
 def test_a_function_is_written_down_by_its_name() -> None:
     config = TrainConfig(backbone=features)
     assert config.to_json()["backbone"] == "tests.models.test_own:features"
-    assert backbones.get(config.to_json()["backbone"]).builder is features
+    assert find_builder(config.to_json()["backbone"]) is features

@@ -12,11 +12,12 @@ from imgclf.data.inspect import inspect
 from imgclf.data.scan import scan
 from imgclf.data.split import assign_parts
 from imgclf.data.stage import stage
+from imgclf.errors import InputError
 from imgclf.models import backbones
 from imgclf.models.build import build_backbone
 from imgclf.models.weights import WeightsFile
+from imgclf.training import fit, transfer
 from imgclf.training import train as trainer
-from imgclf.training import transfer
 from imgclf.training.fit import Stage, compile_for, run_stage
 from imgclf.training.session import Above
 
@@ -122,6 +123,12 @@ def test_from_scratch_all_weights_move_and_two_classes_give_two_scores(two_photo
     assert found.model.output_shape == (None, 2)
     assert found.config.head == "binary"
     assert {row.stage for row in found.history} == {"training"}
+
+
+def test_a_training_that_diverged_is_no_success(staged: StagedSet, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fit, "_metrics", lambda logs, prefix: dict.fromkeys(fit.METRICS, float("nan")))
+    with pytest.raises(InputError, match=r"diverged.*lower --learning-rate than 0.003"):
+        trainer.train(staged, TrainConfig(backbone="tiny", image_size=SIZE, epochs=1, augment="none"))
 
 
 def test_no_random_layer_is_in_the_finished_model(staged: StagedSet) -> None:
