@@ -71,6 +71,8 @@ def read_archives(paths: list[Path]) -> list[LabelledArrays]:
             raise InputError(f"{path} is refused: {error}", f"expected {KNOWN}") from None
         except InputError:
             raise
+        except OSError as error:
+            raise InputError(f"{path} cannot be read ({error.strerror or error})", f"expected {KNOWN}") from None
         except Exception as error:  # what is damaged fails in whatever its reader runs into
             reason = (str(error) or type(error).__name__).splitlines()[0]
             raise InputError(f"{path} cannot be read ({reason})", "download or copy it again") from None
