@@ -5,6 +5,7 @@ The options of `imgclf train`, the keyword arguments of `imgclf.train` and a run
 
 import dataclasses
 import difflib
+import os
 import types
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -209,7 +210,12 @@ class TrainConfig:
                 hint = f"did you mean {near[0]!r}?" if near else "see `imgclf train --help`"
                 raise InputError(f"unknown setting {name!r}", hint)
         clean: dict[str, Any] = {
-            name: tuple(value) if isinstance(value, list) else value for name, value in changes.items()
+            name: tuple(value)
+            if isinstance(value, list)
+            else os.fspath(value)
+            if isinstance(value, os.PathLike)
+            else value
+            for name, value in changes.items()
         }
         return dataclasses.replace(self, **clean)
 

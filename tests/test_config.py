@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import pytest
 
@@ -31,6 +32,10 @@ def test_bad_values_are_named_with_their_range(settings: dict[str, object], word
         TrainConfig(**settings)  # type: ignore[arg-type]
     assert all(word in str(error.value) for word in words), str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_a_path_is_as_good_as_its_text() -> None:
+    assert TrainConfig().replace(weights=Path("runs") / "first").weights == str(Path("runs") / "first")
 
 
 def test_unknown_settings_suggest_the_nearest() -> None:
