@@ -32,7 +32,7 @@ ROWS: tuple[Backbone, ...] = (
     _row("tiny", "Tiny CNN", 96, 16, 164_264, Recipe(), scaling="tf", norm=True,
          cuts=("stage3_relu", "stage2_relu", "stage1_relu"), unfreeze=3),
     _row("resnet9", "ResNet-9, a quarter wide", 64, 16, 412_784, _COLOUR, norm=True),
-    _row("cnn_small", "Small CNN", 28, 16, 24_800, _GREY, norm=True),
+    _row("cnn_small", "Small CNN", 64, 16, 24_800, _GREY, norm=True),
     _row("dense_basic", "Dense 128", 28, 16, 301_184, _tutorial(10, 32), scaling="unit"),
     _row("cnn_mnist", "MNIST CNN", 28, 18, 93_248, _tutorial(5, 64), scaling="unit"),
     _row("cnn_mnist_basic", "MNIST CNN, basic", 28, 16, 19_392, _tutorial(5, 64), scaling="unit"),

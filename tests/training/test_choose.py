@@ -25,6 +25,7 @@ DIGITS, PHOTOS = images(*[(28, 28)] * 4, grey=True), images((4000, 3000), (3000,
     ("found", "settings", "expected"),
     [
         (DIGITS, {}, ("cnn_small", 28, "grayscale", False)),
+        (images(*[(48, 48)] * 4, grey=True), {}, ("cnn_small", 48, "grayscale", False)),  # not shrunk to 28
         (images(*[(32, 32)] * 4), {}, ("resnet9", 32, "rgb", True)),
         (PHOTOS, {}, ("mobilenet_v2", 224, "rgb", True)),
         (images(*[(640, 480)] * 4, grey=True), {}, ("mobilenet_v2", 224, "grayscale", True)),  # X-rays may be mirrored
