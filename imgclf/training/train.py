@@ -24,7 +24,7 @@ from imgclf.models.build import (
 from imgclf.models.earlier import backbone_of_run
 from imgclf.models.network import Network, assemble, load_head
 from imgclf.models.row import Backbone, Recipe
-from imgclf.models.weights import load_backbone_weights, resolve_weights
+from imgclf.models.weights import WeightsFile, load_backbone_weights, resolve_weights
 from imgclf.progress import plural, warn
 from imgclf.training.fit import Epoch, StageInterrupted
 from imgclf.training.scratch import train_from_scratch
@@ -80,28 +80,7 @@ def train(staged: StagedSet, config: TrainConfig) -> Trained:
     keras.utils.set_random_seed(config.seed)
     tf.config.experimental.enable_op_determinism()
     data = Data.of(staged, (size, size), 1 if config.color == "grayscale" else 3, config)
-    statistics = None
-    if (SCALINGS[config.normalization] or row.scaling) == "data" and weights is None:
-        statistics = PixelStatistics(*data.train.statistics())
-    head = None
-    if weights is not None and weights.run is not None:
-        backbone, head = backbone_of_run(weights.run, (size, size))
-        row = remaining(row, backbone)
-    else:
-        backbone = build_backbone(
-            row, config.alpha, (size, size), data.channels, norm=config.batch_norm, statistics=statistics,
-            scaling=SCALINGS[config.normalization], classes=len(staged.classes),
-        )  # fmt: skip
-        if weights is not None:
-            load_backbone_weights(backbone, weights)
-        if config.truncate_at is not None:
-            row, backbone = truncate(row, backbone, config.truncate_at)
-    assert config.dropout is not None
-    network = assemble(
-        backbone, staged.classes, binary=config.head == "binary", dropout=config.dropout, seed=config.seed
-    )
-    if head is not None and weights is not None and weights.run is not None:
-        _continue_head(network, head, runs.Run.open(weights.run).classes)
+    row, network = _network(row, weights, config, data)
     session = Session(data, config, network)
     session.note(_describe(row, size, data.channels, config, len(staged.classes)))
     interrupted = False
@@ -110,9 +89,9 @@ def train(staged: StagedSet, config: TrainConfig) -> Trained:
             train_from_scratch(session, row.recipe)
         else:
             session.note(f"weights: {weights.origin}" + (f" ({weights.note})" if weights.note else ""))
-            frozen = freeze_batchnorm(backbone)
+            frozen = freeze_batchnorm(network.backbone)
             session.note(f"BatchNorm of the backbone stays frozen ({plural(frozen, 'layer')})")
-            cut_layer(row, config.unfreeze, backbone)  # a wrong --unfreeze is said before any work
+            cut_layer(row, config.unfreeze, network.backbone)  # a wrong --unfreeze is said before any work
             train_head(session, given)
             fine_tune(session, row)
     except StageInterrupted:
@@ -129,10 +108,30 @@ def train(staged: StagedSet, config: TrainConfig) -> Trained:
     )
 
 
-def _continue_head(network: Network, head: list[Any], classes: tuple[str, ...]) -> None:
-    """Start from an earlier run's head where it told the same classes apart."""
-    if classes == network.classes and head[0].shape[0] == network.features.shape[-1]:
-        load_head(network, *head)
+def _network(row: Backbone, weights: WeightsFile | None, config: TrainConfig, data: Data) -> tuple[Backbone, Network]:
+    """The network to train, with the weights it starts from; and its row, with the blocks that are left of it."""
+    classes, head = data.staged.classes, None
+    if weights is not None and weights.run is not None:
+        backbone, head = backbone_of_run(weights.run, data.image_size)
+        row = remaining(row, backbone)
+    else:
+        scaling = SCALINGS[config.normalization]
+        adapted = (scaling or row.scaling) == "data" and weights is None
+        backbone = build_backbone(
+            row, config.alpha, data.image_size, data.channels, norm=config.batch_norm, scaling=scaling,
+            statistics=PixelStatistics(*data.train.statistics()) if adapted else None, classes=len(classes),
+        )  # fmt: skip
+        if weights is not None:
+            load_backbone_weights(backbone, weights)
+        if config.truncate_at is not None:
+            row, backbone = truncate(row, backbone, config.truncate_at)
+    assert config.dropout is not None
+    network = assemble(backbone, classes, binary=config.head == "binary", dropout=config.dropout, seed=config.seed)
+    if head is not None and weights is not None and weights.run is not None:
+        same_classes = runs.Run.open(weights.run).classes == classes
+        if same_classes and head[0].shape[0] == network.features.shape[-1]:
+            load_head(network, *head)
+    return row, network
 
 
 def _warn_of_no_effect(config: TrainConfig, row: Backbone, *, from_scratch: bool) -> None:
