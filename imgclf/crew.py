@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from typing import IO, Any
 
 from imgclf.errors import SetupError
@@ -91,22 +91,25 @@ class Crew:
         self.stopping = False
         self.outcomes: queue.SimpleQueue[tuple[int, Reply] | BaseException] = queue.SimpleQueue()
 
-    def run(self, size: int, on_reply: Callable[[], object]) -> list[Reply]:
-        """Answer every item with `size` workers."""
+    def run(self, size: int) -> Iterator[tuple[int, Reply]]:
+        """Answer every item with `size` workers, in the order in which the answers come: (index, reply)."""
         self.size = size
-        replies: dict[int, Reply] = {}
+        missing = len(self.items)
         threads = [threading.Thread(target=self._tend, daemon=True) for _ in range(size)]
         try:
             for thread in threads:
                 thread.start()
             looked = time.monotonic()
-            while len(replies) < len(self.items):
-                with contextlib.suppress(queue.Empty):
+            while missing:
+                try:
                     outcome = self.outcomes.get(timeout=TICK)
+                except queue.Empty:
+                    pass
+                else:
                     if isinstance(outcome, BaseException):
                         raise outcome
-                    replies[outcome[0]] = outcome[1]
-                    on_reply()
+                    missing -= 1
+                    yield outcome
                 if time.monotonic() - looked > TICK:
                     looked = time.monotonic()
                     for worker in tuple(self.workers):
@@ -120,7 +123,6 @@ class Crew:
             for thread in threads:
                 if thread.ident is not None:
                     thread.join()
-        return [replies[index] for index in range(len(self.items))]
 
     def _tend(self) -> None:
         worker, size = None, 1

@@ -9,7 +9,7 @@ import os
 import pickle
 import subprocess
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Generic, TypeVar
@@ -17,7 +17,7 @@ from typing import Generic, TypeVar
 from imgclf import progress
 from imgclf.crew import Crew
 from imgclf.errors import SetupError
-from imgclf.worker import Setup, attempt
+from imgclf.worker import Reply, Setup, attempt
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -89,20 +89,43 @@ def map_items(
         SetupError: when workers cannot be started.
         KeyboardInterrupt: after the workers have been killed.
     """
+    results: list[Result[R]] = [Result(None)] * len(items)
+    for index, result in each_item(function, items, title=title, unit=unit, workers=workers, item_timeout=item_timeout):
+        results[index] = result
+    return results
+
+
+def each_item(
+    function: Callable[[T], R],
+    items: Sequence[T],
+    *,
+    title: str,
+    unit: str = "images",
+    workers: int | None = None,
+    item_timeout: float = ITEM_TIMEOUT,
+) -> Iterator[tuple[int, Result[R]]]:
+    """As `map_items`, but each result is handed over as it comes, so that they need not all be in memory.
+
+    Yields:
+        The index of the item and its result, in any order, every item once.
+    """
     with progress.step(title, len(items), unit) as bar:
-        if workers == 0:
-            replies = []
-            for item in items:
-                replies.append(attempt(function, item))
-                bar.update()
-        else:
-            most = max(1, -(-len(items) // ITEMS_PER_WORKER))
-            size = min(workers or cpu_count(), most)
-            # one thread each: the workers are the parallelism
-            environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-            setup = Setup(pickle.dumps(function), item_timeout, WORKER_MEMORY)
-            replies = Crew(setup, items, environment, subprocess.DEVNULL).run(size, bar.update)
-    return [Result(reply.value, reply.error) for reply in replies]
+        for index, reply in _replies(function, items, workers, item_timeout):
+            yield index, Result(reply.value, reply.error)
+            bar.update()
+
+
+def _replies(
+    function: Callable[[T], R], items: Sequence[T], workers: int | None, item_timeout: float
+) -> Iterator[tuple[int, Reply]]:
+    if workers == 0:
+        return ((index, attempt(function, item)) for index, item in enumerate(items))
+    most = max(1, -(-len(items) // ITEMS_PER_WORKER))
+    size = min(workers or cpu_count(), most)
+    # one thread each: the workers are the parallelism
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    setup = Setup(pickle.dumps(function), item_timeout, WORKER_MEMORY)
+    return Crew(setup, items, environment, subprocess.DEVNULL).run(size)
 
 
 def run_isolated(function: Callable[..., R], *args: object, timeout: float = 600.0) -> R:
@@ -122,7 +145,7 @@ def run_isolated(function: Callable[..., R], *args: object, timeout: float = 600
     """
     setup = Setup(pickle.dumps(partial(_apply, function)), timeout, None)
     with tempfile.TemporaryFile() as output:
-        reply = Crew(setup, [args], dict(os.environ), output).run(1, lambda: None)[0]
+        [(_, reply)] = Crew(setup, [args], dict(os.environ), output).run(1)
         if not reply.failed:
             value: R = reply.value
             return value
