@@ -79,7 +79,7 @@ def sniff(head: bytes) -> str:
 
 def misnamed(path: str | Path, content: str) -> str:
     """Say how the extension of a file contradicts the format of its content; "" if it does not."""
-    suffix = Path(path).suffix.lower()
+    suffix = (path if isinstance(path, Path) else Path(path)).suffix.lower()
     if content in EXTENSIONS.get(suffix, ()):
         return ""
     return f"{MISNAMED}{suffix} but the content is {content}" if suffix else f"{MISNAMED}missing, it is {content}"

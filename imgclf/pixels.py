@@ -7,6 +7,7 @@ it here. `read` decodes what people have and says what keeps a file from being r
 
 import io
 import logging
+import stat
 import threading
 import warnings
 from collections.abc import Callable, Iterator
@@ -98,7 +99,7 @@ def read(source: str | Path | bytes, max_side_hint: int | None = None) -> Decode
     Raises:
         UnreadableImage: for whatever reason.
     """
-    data = source if isinstance(source, bytes) else _file_bytes(Path(source))
+    data = source if isinstance(source, bytes) else file_bytes(Path(source))
     kind = sniff(data)
     formats = _heic_formats() if kind == "HEIF" else FORMATS
     try:
@@ -219,9 +220,17 @@ def _between(first: NDArray[np.generic], second: NDArray[np.generic], weight: Fl
     return way
 
 
-def _file_bytes(path: Path) -> bytes:
+def file_bytes(path: Path) -> bytes:
+    """The bytes of a file that may be an image.
+
+    Raises:
+        UnreadableImage: it cannot be opened, is larger than MAX_BYTES, or is no file but a pipe or a device.
+    """
     try:
-        if path.stat().st_size > MAX_BYTES:
+        found = path.stat()
+        if not stat.S_ISREG(found.st_mode):
+            raise UnreadableImage("cannot be opened (not a file)")
+        if found.st_size > MAX_BYTES:
             raise UnreadableImage(f"larger than {MAX_BYTES >> 20} MB")
         return path.read_bytes()
     except OSError as error:

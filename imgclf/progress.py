@@ -134,7 +134,14 @@ def plural(count: int, noun: str) -> str:
     return f"{count} {noun}" if count == 1 else f"{count} {noun}{'es' if noun.endswith('s') else 's'}"
 
 
+def printable(text: str) -> str:
+    """A text that any terminal can take on one line: control characters and what is no Unicode are written out."""
+    plain = text.encode("utf-8", "backslashreplace").decode("utf-8")
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in plain)
+
+
 def _write(line: str) -> None:
+    line = printable(line)
     if sys.stderr.isatty():
         from tqdm import tqdm
 

@@ -70,26 +70,67 @@ def write_text(path: Path, text: str) -> Path:
 
 def write_json(path: Path, value: Any) -> Path:
     """Write plain JSON atomically, indented, with a final newline; NaN is refused (ValueError)."""
-    return write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # a path that is no Unicode, possible on Linux; escaped it comes back as it was
+        text = json.dumps(value, indent=2, allow_nan=False)
+    return write_text(path, text + "\n")
 
 
 def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> Path:
-    """Write a table atomically, as RFC 4180 has it but with plain newlines."""
+    """Write a table atomically, as RFC 4180 has it but with plain newlines.
+
+    A name that is no Unicode (possible on Linux) is written as the bytes that it has.
+    """
+    table = [[str(cell) for cell in row] for row in (header, *rows)]
+    # a carriage return in a name would end the row; Python before 3.12 quotes only the line ends that it writes itself
+    odd = any("\r" in cell for row in table for cell in row)
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(rows)
-    return write_text(path, text.getvalue())
+    csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_ALL if odd else csv.QUOTE_MINIMAL).writerows(table)
+    with writing(path) as temporary:
+        temporary.write_bytes(text.getvalue().encode("utf-8", "surrogateescape"))
+    return path
+
+
+def require_no_device(path: Path) -> None:
+    """Check that a path is not a pipe or a device, which would be waited for or never end.
+
+    Raises:
+        InputError: it is one.
+    """
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise InputError(f"{path} is a pipe or a device", "expected a file")
 
 
 def read_json(path: Path) -> Any:
     """Read a JSON file; InputError names the file when it is missing or damaged."""
+    require_no_device(path)
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(f"{path} is missing", "expected a finished run folder of imgclf") from None
     except (OSError, ValueError) as error:
         raise InputError(f"{path} cannot be read ({error})", "expected the JSON file that imgclf wrote") from None
+
+
+def require_own(path: Path, mark: str) -> None:
+    """Check that a file to be written is new, or one that imgclf wrote before.
+
+    Args:
+        path: the file.
+        mark: what stands in the first kilobytes of such a file.
+
+    Raises:
+        InputError: there is something else.
+    """
+    if not os.path.lexists(path):
+        return
+    if path.is_file():
+        with path.open("rb") as file:
+            if mark.encode() in file.read(4096):
+                return
+    raise InputError(f"{path} is already there and is not of imgclf's making", "name another file")
 
 
 def disk_error(error: OSError, path: Path) -> ImgclfError:

@@ -8,12 +8,59 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 Part = Literal["", "train", "val", "test"]
 Verdict = Literal["unchecked", "fine", "repairable", "unreadable"]
 
 PARTS: tuple[Part, ...] = ("train", "val", "test")
+
+THUMBNAIL_SIDE = 64  # pixels; enough to tell two shirts on one table apart (docs/benchmarks.md)
+
+
+@dataclass(frozen=True, slots=True)
+class Looks:
+    """What is measured of a picture, upright.
+
+    Attributes:
+        brightness: mean of the perceived brightness, 0..1.
+        brightest: 99th percentile of the brightness, 0..1; low in a dark picture.
+        darkest: 5th percentile, 0..1; high in an overexposed one.
+        sharpness: 0..1; CleanVision's score, low in a blurred picture.
+        entropy: of the grey values, 0..8 bits; low in a picture of nothing.
+        colourfulness: 0 for grey, 30 for average photos, above 80 for very colourful ones (Hasler and Suesstrunk,
+            "Measuring colourfulness in natural images", 2003).
+        size: of the file, in bytes.
+        pixels: hash of the decoded pixels, 16 hexadecimal digits; the same for files that look exactly alike.
+        phash: perceptual hash, 64 bits (DCT, of the ImageHash library); 0 where the picture is not telling.
+        inner: the same hash of the picture without its rim, which is what a cropped copy is.
+        telling: whether the picture holds enough to be compared by its looks; otherwise only `pixels` tells.
+    """
+
+    brightness: float
+    brightest: float
+    darkest: float
+    sharpness: float
+    entropy: float
+    colourfulness: float
+    size: int
+    pixels: str
+    phash: int
+    inner: int
+    telling: bool
+
+
+class Examined(NamedTuple):
+    """What the content of a file is, whatever its name; the fields are those of `ImageFile`."""
+
+    key: str
+    format: str
+    width: int
+    height: int
+    verdict: Verdict
+    reason: str
+    grey: bool = False
+    looks: Looks | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +79,8 @@ class ImageFile:
             "unreadable" is left out.
         grey: whether no pixel has a colour; False until inspected.
         reason: why it is repairable or unreadable, for people ("EXIF orientation 6", "truncated after 312 bytes").
+        looks: what it looks like in a few numbers; None until inspected or when unreadable.
+        group: images of one group (a patient, an object) always share a part; "" for none.
     """
 
     path: Path
@@ -44,6 +93,18 @@ class ImageFile:
     verdict: Verdict = "unchecked"
     reason: str = ""
     grey: bool = False
+    looks: Looks | None = None
+    group: str = ""
+
+    @property
+    def pixels(self) -> str:
+        """What its decoded pixels are known by; "" where nothing is known of them."""
+        return self.looks.pixels if self.looks is not None else ""
+
+    @property
+    def place(self) -> tuple[int, str, str]:
+        """By what images are sorted: part (none, train, val, test), class, path."""
+        return (PARTS.index(self.part) if self.part else -1, self.label, str(self.path))
 
 
 @dataclass(frozen=True)
@@ -54,15 +115,17 @@ class ImageSet:
         root: the folder as given.
         classes: sorted class names (NFC), also those without a readable image.
         images: every candidate file, sorted by part, class and path.
-        ignored: what was counted but not read: kind ("hidden or system file", "not an image", ...) to number.
+        ignored: what was counted but not read: kind ("hidden or system file", "not an image", ...) to sorted paths.
         has_parts: whether the folder came with train/ and val/ or test/ folders of its own.
+        listed: whether a table names the images; the root is then only what their paths are shown below.
     """
 
     root: Path
     classes: tuple[str, ...]
     images: tuple[ImageFile, ...]
-    ignored: dict[str, int] = field(default_factory=dict)
+    ignored: dict[str, tuple[str, ...]] = field(default_factory=dict)
     has_parts: bool = False
+    listed: bool = False
 
     @property
     def usable(self) -> tuple[ImageFile, ...]:
@@ -73,6 +136,11 @@ class ImageSet:
     def unreadable(self) -> tuple[ImageFile, ...]:
         """The images that no reader made sense of, each with its reason."""
         return tuple(image for image in self.images if image.verdict == "unreadable")
+
+    @property
+    def ignored_counts(self) -> dict[str, int]:
+        """How many files or folders of each kind were counted but not read."""
+        return {kind: len(paths) for kind, paths in self.ignored.items()}
 
     def part(self, name: Part) -> tuple[ImageFile, ...]:
         """The usable images of one part."""
@@ -85,6 +153,15 @@ class ImageSet:
             table.setdefault(image.part, Counter(dict.fromkeys(self.classes, 0)))[image.label] += 1
         return table
 
+    def shown(self, path: Path) -> str:
+        """A path as it is written: below the root, with forward slashes; the whole path where it lies elsewhere."""
+        inside = path.is_relative_to(self.root)
+        return (path.relative_to(self.root) if inside else path.absolute()).as_posix()
+
+    def name_of(self, image: ImageFile) -> str:
+        """The path of an image as it is written."""
+        return self.shown(image.path)
+
     def with_images(self, images: Iterable[ImageFile]) -> "ImageSet":
         """The same set with other images."""
         return replace(self, images=tuple(images))
@@ -93,7 +170,7 @@ class ImageSet:
         verdicts = Counter(image.verdict for image in self.images)
         lines = [f"{self.root}: {len(self.images)} images, {len(self.classes)} classes"]
         lines += [f"  {verdict}: {number}" for verdict, number in sorted(verdicts.items()) if verdict != "unchecked"]
-        lines += [f"  {kind}: {number} (ignored)" for kind, number in sorted(self.ignored.items())]
+        lines += [f"  {kind}: {number} (ignored)" for kind, number in sorted(self.ignored_counts.items())]
         for part, classes in sorted(self.counts().items()):
             shown = ", ".join(f"{label} {number}" for label, number in classes.items())
             lines.append(f"  {part or 'all'}: {shown}")

@@ -7,10 +7,10 @@ are looked at for their first bytes.
 import difflib
 import os
 import unicodedata
-from collections import Counter
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path, PurePath
+from pathlib import Path
 
 from imgclf.data.imageset import PARTS, ImageFile, ImageSet, Part
 from imgclf.errors import InputError
@@ -42,6 +42,7 @@ HIDDEN = "hidden or system file"
 NO_IMAGE = "not an image"
 BROKEN_LINK = "broken link"
 OUTSIDE = "image outside of a class folder"
+EMPTY = "class folder without images"
 BESIDE_PARTS = "folder beside train/, val/ and test/"
 
 MAX_WRAPPINGS = 8  # folders that hold nothing but one folder; archives have one or two
@@ -65,24 +66,33 @@ def scan(folder: str | Path) -> ImageSet:
     """
     root = Path(folder)
     _require_folder(root)
-    ignored: Counter[str] = Counter()
+    ignored = _Ignored()
     top = _look_through(_list(str(root), os.path.realpath(root), ignored), ignored)
     parts = _ready_made(root, top, ignored)
     if parts:
-        ignored[BESIDE_PARTS] += sum(not _is_part(folder) for folder in top.folders)
+        ignored.add(BESIDE_PARTS, (folder.path for folder in top.folders if not _is_part(folder)))
+        ignored.add(OUTSIDE, top.images)
     images: list[tuple[int, str, str, Part]] = []
     for part, listing in parts or [("", top)]:
-        ignored[OUTSIDE] += len(listing.images)
+        ignored.add(OUTSIDE, listing.images)
         for entry in listing.folders:
-            label = unicodedata.normalize("NFC", entry.name)
+            label = class_name(entry.name)
             order = PARTS.index(part) if part else 0
-            found = _images_below(entry, ignored)
+            found = list(_images_below(entry, ignored))
+            if not found:
+                ignored.add(EMPTY, [entry.path])
             images.extend((order, label, path, part) for path in found)
     images.sort()
     classes = tuple(sorted({label for _, label, _, _ in images}))
     _require_classes(root, top, classes, ignored)
     files = tuple(ImageFile(Path(path), label, part) for _, label, path, part in images)
-    return ImageSet(root, classes, files, {kind: number for kind, number in ignored.items() if number}, bool(parts))
+    return ImageSet(root, classes, files, ignored.table(), bool(parts))
+
+
+def class_name(name: str) -> str:
+    """The class that a folder or a cell of a table names: NFC, on one line, Unicode, as a model's files need it."""
+    unicode = name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    return " ".join(unicodedata.normalize("NFC", unicode).splitlines())
 
 
 def find_image_files(folder: Path) -> list[Path]:
@@ -92,6 +102,39 @@ def find_image_files(folder: Path) -> list[Path]:
         folder: an existing folder.
     """
     return [Path(path) for path in sorted(_images_below(_Folder(folder.name, str(folder), str(folder.resolve()))))]
+
+
+def is_junk(name: str) -> bool:
+    """Whether a file or folder of this name is hidden, or left behind by an operating system or a tool."""
+    return name.startswith(".") or name.casefold() in JUNK
+
+
+def is_image_name(name: str) -> bool | None:
+    """Whether a file of this name is taken for an image; None where its first bytes are to decide."""
+    suffix = os.path.splitext(name)[1].lower()  # noqa: PTH122 (a name, and there are many)
+    if suffix in EXTENSIONS:
+        return True
+    return False if suffix in NO_IMAGES else None
+
+
+class _Ignored:
+    """Collects what is counted but not read: the paths of each kind."""
+
+    def __init__(self) -> None:
+        self._paths: defaultdict[str, list[str]] = defaultdict(list)
+
+    def add(self, kind: str, paths: Iterable[str]) -> None:
+        self._paths[kind].extend(paths)
+
+    def update(self, other: "_Ignored") -> None:
+        for kind, paths in other._paths.items():
+            self.add(kind, paths)
+
+    def number(self, kind: str) -> int:
+        return len(self._paths[kind])
+
+    def table(self) -> dict[str, tuple[str, ...]]:
+        return {kind: tuple(sorted(paths)) for kind, paths in self._paths.items() if paths}
 
 
 @dataclass(frozen=True)
@@ -111,23 +154,23 @@ class _Listing:
     images: tuple[str, ...]
 
 
-def _list(path: str, place: str, ignored: Counter[str]) -> _Listing:
+def _list(path: str, place: str, ignored: _Ignored) -> _Listing:
     folders, images = [], []
     try:
         with os.scandir(path) as entries:
             for entry in entries:
                 name = entry.name
-                if name.startswith(".") or name.casefold() in JUNK:
-                    ignored[HIDDEN] += 1
+                if is_junk(name):
+                    ignored.add(HIDDEN, [entry.path])
                 elif entry.is_dir():
                     inner = os.path.realpath(entry.path) if entry.is_symlink() else f"{place}{os.sep}{name}"
                     folders.append(_Folder(name, entry.path, inner))
                 elif not entry.is_file():  # also pipes and sockets, which would be waited for
-                    ignored[BROKEN_LINK if entry.is_symlink() else NO_IMAGE] += 1
+                    ignored.add(BROKEN_LINK if entry.is_symlink() else NO_IMAGE, [entry.path])
                 elif _is_candidate(entry):
                     images.append(entry.path)
                 else:
-                    ignored[NO_IMAGE] += 1
+                    ignored.add(NO_IMAGE, [entry.path])
     except OSError as error:
         raise InputError(
             f"the folder {path} cannot be listed ({error.strerror or error})", "check its permissions"
@@ -136,11 +179,9 @@ def _list(path: str, place: str, ignored: Counter[str]) -> _Listing:
 
 
 def _is_candidate(entry: os.DirEntry[str]) -> bool:
-    suffix = PurePath(entry.name).suffix.lower()
-    if suffix in EXTENSIONS:
-        return True
-    if suffix in NO_IMAGES:
-        return False
+    named = is_image_name(entry.name)
+    if named is not None:
+        return named
     try:
         with Path(entry.path).open("rb") as file:
             return bool(sniff(file.read(SNIFF_BYTES)))
@@ -148,9 +189,9 @@ def _is_candidate(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def _images_below(folder: _Folder, ignored: Counter[str] | None = None) -> Iterator[str]:
+def _images_below(folder: _Folder, ignored: _Ignored | None = None) -> Iterator[str]:
     """Every candidate below a folder. Links are followed, but not into a folder that they lie in."""
-    counted: Counter[str] = Counter() if ignored is None else ignored
+    counted = _Ignored() if ignored is None else ignored
     waiting = [(folder, frozenset([folder.place]))]
     while waiting:
         current, above = waiting.pop()
@@ -159,12 +200,12 @@ def _images_below(folder: _Folder, ignored: Counter[str] | None = None) -> Itera
         waiting.extend((inner, above | {inner.place}) for inner in listing.folders if inner.place not in above)
 
 
-def _look_through(listing: _Listing, ignored: Counter[str]) -> _Listing:
+def _look_through(listing: _Listing, ignored: _Ignored) -> _Listing:
     """Go into single folders until there is a choice; a single folder of images stays what it is, one class."""
     for _ in range(MAX_WRAPPINGS):
         if len(listing.folders) != 1 or listing.images:
             break
-        counted: Counter[str] = Counter()
+        counted = _Ignored()
         inner = _list(listing.folders[0].path, listing.folders[0].place, counted)
         if not inner.folders:
             break
@@ -173,7 +214,7 @@ def _look_through(listing: _Listing, ignored: Counter[str]) -> _Listing:
     return listing
 
 
-def _ready_made(root: Path, top: _Listing, ignored: Counter[str]) -> list[tuple[Part, _Listing]]:
+def _ready_made(root: Path, top: _Listing, ignored: _Ignored) -> list[tuple[Part, _Listing]]:
     """The part folders, if these are ready-made parts: train and at least one other, holding folders."""
     named = [(PART_NAMES[folder.name.casefold()], folder) for folder in top.folders if _is_part(folder)]
     names = {part for part, _ in named}
@@ -182,7 +223,7 @@ def _ready_made(root: Path, top: _Listing, ignored: Counter[str]) -> list[tuple[
         raise InputError(f"{root} holds {shown} but no train/", "add a train/ folder with one folder per class")
     if len(names) < 2 or "train" not in names:
         return []
-    counted: Counter[str] = Counter()
+    counted = _Ignored()
     listings = [(part, _list(folder.path, folder.place, counted)) for part, folder in named]
     # vehicles may well be sorted into bus/, test/ and train/: parts hold class folders, classes hold images
     if not all(listing.folders for part, listing in listings if part == "train"):
@@ -206,7 +247,7 @@ def _require_folder(root: Path) -> None:
     raise InputError(f"there is no folder {root}", fix)
 
 
-def _require_classes(root: Path, top: _Listing, classes: tuple[str, ...], ignored: Counter[str]) -> None:
+def _require_classes(root: Path, top: _Listing, classes: tuple[str, ...], ignored: _Ignored) -> None:
     if len(classes) >= 2:
         return
     each = "put the images of each class into a folder of its own, two classes or more"
@@ -216,5 +257,5 @@ def _require_classes(root: Path, top: _Listing, classes: tuple[str, ...], ignore
         raise InputError(f"{root} holds {len(top.images)} images but no class folders", each)
     if not top.folders:
         raise InputError(f"{root} holds no class folders", each)
-    others = f", only {ignored[NO_IMAGE]} files that are not images" if ignored[NO_IMAGE] else ""
+    others = f", only {ignored.number(NO_IMAGE)} files that are not images" if ignored.number(NO_IMAGE) else ""
     raise InputError(f"{root} holds {len(top.folders)} folders but no images{others}", f"{each}; JPEG or PNG is best")

@@ -1,13 +1,11 @@
 """What a training will do, decided before it starts and said in plain words. May import the ground modules only."""
 
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
-import platformdirs
-
 from imgclf import runs
+from imgclf.cachedir import cache_folder
 from imgclf.errors import ImgclfError
 from imgclf.progress import duration, plural
 
@@ -51,8 +49,7 @@ class SpeedNotes:
     """
 
     def __init__(self, folder: Path | None = None) -> None:
-        base = folder or Path(os.environ.get("IMGCLF_CACHE") or platformdirs.user_cache_dir("imgclf", appauthor=False))
-        self.path = base / "speed.json"
+        self.path = (folder or cache_folder()) / "speed.json"
 
     def get(self, key: str) -> float | None:
         """Seconds noted under the key, or None."""

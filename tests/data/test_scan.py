@@ -40,7 +40,8 @@ def test_nested_folders_belong_to_the_top_one_and_empty_ones_are_no_class(tmp_pa
     found = scan(str(tmp_path))
     assert found.classes == ("cat", "dog")
     assert [label for _, label, _ in listed(found)] == ["cat", "cat", "dog"]
-    assert found.ignored == {"not an image": 1}
+    assert found.ignored_counts == {"not an image": 1, "class folder without images": 2}
+    assert found.ignored["class folder without images"] == (str(tmp_path / "empty"), str(tmp_path / "notes"))
 
 
 @pytest.mark.parametrize("names", [("train", "val", "test"), ("Training", "VALIDATION", "Testing"), ("TRAIN", "valid")])
@@ -56,10 +57,14 @@ def test_ready_made_parts_match_classes_by_name(tmp_path, names):
 
 
 def test_train_and_test_without_validation(tmp_path):
-    fill(tmp_path, "train/a/1.jpg", "train/b/1.jpg", "test/b/2.jpg", "extra/c/3.jpg", "train/.DS_Store")
+    fill(tmp_path, "train/a/1.jpg", "train/b/1.jpg", "test/b/2.jpg", "extra/c/3.jpg", "train/.DS_Store", "x.jpg")
     found = scan(tmp_path)
     assert [part for part, _, _ in listed(found)] == ["train", "train", "test"]
-    assert found.ignored == {"folder beside train/, val/ and test/": 1, "hidden or system file": 1}
+    assert found.ignored_counts == {
+        "folder beside train/, val/ and test/": 1,
+        "hidden or system file": 1,
+        "image outside of a class folder": 1,
+    }
 
 
 def test_classes_that_are_called_like_parts_are_classes(tmp_path):
@@ -80,7 +85,7 @@ def test_a_folder_around_everything_is_looked_through(tmp_path, inner):
     found = scan(tmp_path)
     assert found.has_parts
     assert found.classes == ("a", "b")
-    assert found.ignored == {"hidden or system file": 1}
+    assert found.ignored_counts == {"hidden or system file": 1}
 
 
 def test_a_lone_train_folder_is_looked_through(tmp_path):
@@ -94,7 +99,12 @@ def test_junk_and_other_files_are_counted(tmp_path):
     found = scan(tmp_path)
     assert len(found.images) == 2
     expected = {"hidden or system file": 6, "not an image": 4, "image outside of a class folder": 1}
-    assert found.ignored == expected
+    assert found.ignored_counts == expected
+    assert found.ignored["image outside of a class folder"] == (str(tmp_path / "x.jpg"),)
+    assert found.ignored["not an image"] == tuple(
+        str(tmp_path / "b" / name) for name in ("labels.csv", "noextension", "run.py", "strange.xyz")
+    )
+    assert "  hidden or system file: 6 (ignored)" in str(found).splitlines()
 
 
 def test_files_without_a_telling_extension_are_sniffed(tmp_path):
@@ -136,8 +146,8 @@ def test_links_are_followed_but_not_in_circles(tmp_path):
     found = scan(data)
     names = [path for _, _, path in listed(found)]
     assert [name for name in names if name.count("/") < 3] == ["a/1.jpg", "a/deep/2.jpg", "b/1.jpg", "b/inner/2.jpg"]
-    assert found.ignored["broken link"] >= 1
-    assert found.ignored["not an image"] >= 1
+    assert found.ignored_counts["broken link"] >= 1
+    assert found.ignored_counts["not an image"] >= 1
 
 
 @pytest.mark.parametrize(

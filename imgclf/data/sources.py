@@ -1,0 +1,112 @@
+"""The one door for images: a folder, a CSV or an archive -> ImageSet, of all classes or some.
+
+May import scan, table, bundle, imageset and errors.
+"""
+
+import difflib
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from imgclf.data.bundle import is_bundle, open_bundle
+from imgclf.data.imageset import ImageSet
+from imgclf.data.members import SUFFIXES
+from imgclf.data.scan import scan
+from imgclf.data.table import read_table
+from imgclf.errors import InputError
+
+TABLES = (".csv", ".tsv")
+SHOWN = 20  # classes that an error lists
+
+
+def open_source(
+    data: Path | None, *, csv: Path | None = None, classes: Sequence[str] = (), exclude_classes: Sequence[str] = ()
+) -> ImageSet:
+    """List the labelled images of a folder, a table or an archive.
+
+    Args:
+        data: a folder of class folders, a zip or tar archive of them, or a table (.csv, .tsv); with `csv`, the folder
+            or archive that its paths may start from, or None.
+        csv: a table of paths and labels; see `read_table`.
+        classes: the classes to take; all where it is empty. Names are compared in NFC, exactly, or else in any letter
+            case where only one class fits.
+        exclude_classes: the classes to leave out, of those taken.
+
+    Returns:
+        The set as `scan` gives it; images of other classes are not in it.
+
+    Raises:
+        InputError: nothing there, or nothing that can be trained on; a name that fits no class, or several; fewer than
+            two classes left.
+        SetupError: an archive cannot be unpacked in the cache folder.
+    """
+    if data is None or not is_bundle(data):
+        return choose_classes(_list(data, csv), classes, exclude_classes)
+    folder = open_bundle(data)
+    try:
+        return choose_classes(_list(folder, csv), classes, exclude_classes)
+    except InputError as error:  # the user knows the archive, not the folder in the cache
+        raise InputError(error.what.replace(str(folder), str(data)), error.fix) from None
+
+
+def name_of(data: Path | None, csv: str | Path | None) -> str:
+    """What a run on these images is called: the name of the folder, table or archive, without its ending."""
+    named = (data if data is not None else Path(csv or "images")).resolve()
+    if named.is_dir():
+        return named.name
+    ending = next((suffix for suffix in SUFFIXES if named.name.casefold().endswith(suffix)), named.suffix)
+    return named.name[: -len(ending)] if ending else named.name
+
+
+def choose_classes(images: ImageSet, classes: Sequence[str] = (), exclude_classes: Sequence[str] = ()) -> ImageSet:
+    """The images of some classes, as `open_source` describes it.
+
+    Raises:
+        InputError: a name that fits no class, or several; fewer than two classes left.
+    """
+    if not classes and not exclude_classes:
+        return images
+    taken = {_find(name, images, "--classes") for name in classes} or set(images.classes)
+    kept = taken - {_find(name, images, "--exclude-classes") for name in exclude_classes}
+    if len(kept) < 2:
+        left = f"only {next(iter(kept))!r}" if kept else "none"
+        raise InputError(f"of the classes of {images.root}, {left} is left", f"choose two or more of {_shown(images)}")
+    chosen = images.with_images(image for image in images.images if image.label in kept)
+    return replace(chosen, classes=tuple(name for name in images.classes if name in kept))
+
+
+def _list(data: Path | None, csv: Path | None) -> ImageSet:
+    if data is None:
+        if csv is None:
+            raise InputError("no images are given", "expected a folder of class folders, an archive of them, or --csv")
+        return read_table(csv)
+    if data.suffix.casefold() in TABLES and not data.is_dir():
+        if csv is not None:
+            raise InputError(f"two tables are given, {data} and {csv}", "give one, and a folder or archive of images")
+        return read_table(data)
+    if data.name.casefold().endswith(SUFFIXES) and not data.exists():
+        raise InputError(f"there is no file {data}", "expected an archive of class folders")
+    return scan(data) if csv is None else read_table(csv, data)
+
+
+def _find(name: str, images: ImageSet, option: str) -> str:
+    """The class that a name stands for."""
+    wanted = unicodedata.normalize("NFC", name.strip())
+    if wanted in images.classes:
+        return wanted
+    folded = [label for label in images.classes if label.casefold() == wanted.casefold()]
+    if len(folded) == 1:
+        return folded[0]
+    if folded:
+        raise InputError(f"{option} names {name!r}, which may be {' or '.join(map(repr, folded))}", "write it exactly")
+    lowered = {label.casefold(): label for label in images.classes}
+    near = [lowered[match] for match in difflib.get_close_matches(wanted.casefold(), lowered, n=3)]
+    hint = f"did you mean {' or '.join(map(repr, near))}? " if near else ""
+    raise InputError(f"{option} names {name!r}, which is no class of {images.root}",
+                     f"{hint}the classes are {_shown(images)}")  # fmt: skip
+
+
+def _shown(images: ImageSet) -> str:
+    more = f" and {len(images.classes) - SHOWN} more" if len(images.classes) > SHOWN else ""
+    return ", ".join(images.classes[:SHOWN]) + more
