@@ -1,4 +1,7 @@
-"""ImageSet -> ImageSet with verdicts: every file decoded to its end, in processes. May import parallel and pixels."""
+"""ImageSet -> ImageSet with verdicts: every file decoded to its end, in processes. May import parallel and pixels.
+
+What was found out once is kept (`known`), so that only new and changed files are decoded.
+"""
 
 import hashlib
 from collections import Counter
@@ -6,66 +9,105 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
 from imgclf import formats, parallel, pixels
-from imgclf.data.imageset import ImageFile, ImageSet, Verdict
+from imgclf.data.imageset import Examined, ImageFile, ImageSet
+from imgclf.data.known import Known, Stamp
+from imgclf.data.looks import look
 from imgclf.errors import InputError
 
 KEY_BYTES = 16  # 128 bits: no two of 10^12 files share a key by chance
 ENOUGH_SIDE = 256  # pixels; a 12-megapixel JPEG is decoded to its end, but at 1/8 of its size, in half the time
+SAVE_EVERY = 500  # files; what a kill may lose
 
 
-class Finding(NamedTuple):
-    """What was found in one file; the fields are those of `ImageFile`."""
+class Reading(NamedTuple):
+    """What one complete reading of a file gives."""
 
-    key: str
-    format: str
-    width: int
-    height: int
-    verdict: Verdict
-    reason: str
-    grey: bool = False
+    examined: Examined
+    thumbnail: NDArray[np.uint8] | None = None
 
 
-def inspect(images: ImageSet, workers: int | None = None) -> ImageSet:
+def inspect(images: ImageSet, workers: int | None = None, known: Known | None = None) -> ImageSet:
     """Decode every file completely and say what is in it.
 
     Args:
         images: as `scan` gives them.
         workers: the number of processes; None takes one per processor.
+        known: what earlier checks found out; None opens the one of this computer.
 
     Returns:
-        The same set with key, format, size, verdict and reason of every file. Nothing raises for a bad file.
+        The same set with key, format, size, verdict, reason and looks of every file. Nothing raises for a bad file.
     """
-    paths = [str(image.path) for image in images.images]
-    results = parallel.map_items(examine, paths, title="reading images", workers=workers)
-    checked = []
-    for image, result in zip(images.images, results, strict=True):
-        finding = result.value or Finding("", "", 0, 0, "unreadable", result.error or "")
-        checked.append(replace(image, **finding._asdict()))
-    return images.with_images(checked)
-
-
-def examine(path: str) -> Finding:
-    """Read one file once: its key, and what a complete decode finds."""
+    if known is None:
+        with Known.open() as opened:
+            return inspect(images, workers, opened)
+    stamps = [Stamp.of(image.path) for image in images.images]
+    earlier = known.find(stamp for stamp in stamps if stamp is not None)
+    found: dict[int, Examined] = {
+        index: earlier[stamp.path] for index, stamp in enumerate(stamps) if stamp is not None and stamp.path in earlier
+    }
+    todo = [index for index in range(len(stamps)) if index not in found]
+    fresh: list[tuple[Stamp, Examined, NDArray[np.uint8] | None]] = []
+    paths = [str(images.images[index].path) for index in todo]
     try:
-        if Path(path).stat().st_size > pixels.MAX_BYTES:
-            return Finding("", "", 0, 0, "unreadable", f"larger than {pixels.MAX_BYTES >> 20} MB")
-        data = Path(path).read_bytes()
-    except OSError as error:
-        return Finding("", "", 0, 0, "unreadable", f"cannot be opened ({error.strerror or error})")
+        for number, result in parallel.each_item(examine, paths, title="reading images", workers=workers):
+            index = todo[number]
+            reading = result.value or Reading(_unreadable(result.error or ""))
+            found[index] = reading.examined
+            stamp = stamps[index]
+            if reading.examined.looks is not None and stamp is not None:
+                fresh.append((stamp, reading.examined, reading.thumbnail))
+            if len(fresh) >= SAVE_EVERY:
+                known.add(fresh)
+                fresh.clear()
+    finally:
+        known.add(fresh)
+    return images.with_images(_filled(image, found[index]) for index, image in enumerate(images.images))
+
+
+def _filled(image: ImageFile, examined: Examined) -> ImageFile:
+    """The file with what was found in it; its name is judged here, because the content does not know it."""
+    wrong = "" if examined.verdict == "unreadable" else formats.misnamed(image.path, examined.format)
+    if not wrong:
+        return replace(image, **examined._asdict())
+    reasons = "; ".join(filter(None, [examined.reason, wrong]))
+    return replace(image, **examined._replace(verdict="repairable", reason=reasons)._asdict())
+
+
+def examine(path: str) -> Reading:
+    """Read one file once: its key, what a complete decode finds, what it looks like."""
+    try:
+        data = pixels.file_bytes(Path(path))
+    except pixels.UnreadableImage as error:
+        return Reading(_unreadable(str(error)))
     key = hashlib.blake2b(data, digest_size=KEY_BYTES).hexdigest()
     try:
         decoded = pixels.read(data, ENOUGH_SIDE)
     except pixels.UnreadableImage as error:
-        return Finding(key, formats.sniff(data), 0, 0, "unreadable", str(error))
-    repairs = [*decoded.repairs, *filter(None, [formats.misnamed(path, decoded.format)])]
-    verdict: Verdict = "repairable" if repairs else "fine"
-    return Finding(key, decoded.format, decoded.width, decoded.height, verdict, "; ".join(repairs), decoded.is_grey)
+        return Reading(_unreadable(str(error), key, formats.sniff(data)))
+    looks, thumbnail = look(decoded.pixels, len(data))
+    examined = Examined(key, decoded.format, decoded.width, decoded.height,
+                        "repairable" if decoded.repairs else "fine", "; ".join(decoded.repairs), decoded.is_grey,
+                        looks)  # fmt: skip
+    return Reading(examined, thumbnail)
+
+
+def _unreadable(reason: str, key: str = "", content: str = "") -> Examined:
+    return Examined(key, content, 0, 0, "unreadable", reason)
 
 
 def problems(images: ImageSet) -> list[str]:
     """One line per unreadable file: "photos/cat/a.jpg: truncated after 312 bytes"."""
     return [f"{image.path}: {image.reason}" for image in images.unreadable]
+
+
+def without_empty_classes(images: ImageSet) -> ImageSet:
+    """The set without the classes of which no image can be read; there is nothing to learn them from."""
+    usable = {image.label for image in images.usable}
+    return replace(images, classes=tuple(label for label in images.classes if label in usable)) if usable else images
 
 
 def require_trainable(images: ImageSet) -> None:
