@@ -1,3 +1,4 @@
+import re
 from collections import Counter, defaultdict
 from dataclasses import replace
 from pathlib import Path
@@ -6,10 +7,23 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from imgclf.data.bonds import bonds, contradictions, doubted
 from imgclf.data.imageset import ImageFile, ImageSet
-from imgclf.data.split import assign_parts, leaks, read_rows, read_split, write_split
-from imgclf.data.split import test_part as part_for_test
+from imgclf.data.split import (
+    assign_folds,
+    assign_parts,
+    default_share,
+    earlier_parts,
+    leaks,
+    with_groups,
+    without_leaks,
+)
+from imgclf.data.split_file import SplitRow, read_rows, write_split
+from imgclf.data.split_file import test_part as part_for_test
 from imgclf.errors import InputError
+from tests.data.drawing import picture
+from tests.data.test_bonds import film, images_with_bonds
+from tests.data.test_similar import pair
 
 ROOT = Path("photos")
 
@@ -206,25 +220,17 @@ def test_split_csv_round_trip(tmp_path):
     assert [(ROOT / row.path, row.label, row.part, row.key) for row in rows] == [
         (each.path, each.label, each.part, each.key) for each in split.images
     ]
-    assert {key: {part} for key, part in read_split(path).items()} == parts_by_key(split)
     assert [each.path for each in part_for_test(path, ROOT)] == [each.path for each in split.part("test")]
     assert [file.name for file in tmp_path.iterdir()] == ["split.csv"]
-
-
-def test_a_key_in_several_parts_counts_as_the_last(tmp_path):
-    made = [image(label, f"{n}.jpg", part="train") for label in "ab" for n in range(9)]
-    made += [image("a", "copy.jpg", "a-3.jpg", "test")]
-    write_split(assign_parts(image_set(made, has_parts=True)), tmp_path / "split.csv")
-    assert read_split(tmp_path / "split.csv")["a-3.jpg"] == "test"
 
 
 @pytest.mark.parametrize(
     "text, message",
     [
-        (None, "cannot be read"),
-        ("", "is no split"),
-        ("a,b\n", "is no split"),
-        ("path,label,part,key\nx,y,train\n", "row 2"),
+        (None, "there is no file"),
+        ("", "is empty"),
+        ("a,b\n", "has no column path and no column part"),
+        ("path,label,part,key\n,y,train,k\n", "row 2 .* has no path"),
         ("path,label,part,key\nx,y,holdout,k\n", "row 2"),
     ],
 )
@@ -233,5 +239,272 @@ def test_damaged_split_files_are_named(tmp_path, text, message):
     if text is not None:
         path.write_text(text)
     with pytest.raises(InputError, match=message) as caught:
-        read_split(path)
+        read_rows(path)
     assert str(path) in str(caught.value)
+
+
+# What belongs together
+
+
+def part_of(images):
+    return {each.path: each.part for each in images.usable}
+
+
+def rows_of(images):
+    return [SplitRow(images.name_of(each), each.label, each.part, each.key) for each in images.usable]
+
+
+@st.composite
+def bound_sets(draw):
+    """Classes of 6 to 30 pictures, of which some are copies, nearly the same or of one group, also across classes."""
+    images, pairs = draw(images_with_bonds())
+    for label in "abc":
+        images += [picture(f"{label}{number}", label) for number in range(draw(st.integers(6, 30)))]
+    return image_set(images), pairs
+
+
+@settings(max_examples=100, deadline=None)
+@given(bound_sets(), st.integers(0, 1000))
+def test_no_unit_is_torn_apart_and_contradictions_are_never_measured(drawn, seed):
+    images, pairs = drawn
+    split = assign_parts(images, seed=seed, pairs=pairs)
+    parts, usable = part_of(split), images.usable
+    for unit in bonds(usable, pairs):
+        assert len({parts[usable[index].path] for index in unit}) == 1
+    for unit in contradictions(usable, pairs):
+        assert {parts[usable[index].path] for index in unit} == {"train"}
+    assert all(train >= 1 for train, _, _ in numbers(split).values())
+    assert leaks(split, pairs) == []
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.integers(20, 120), min_size=1, max_size=3), st.data())
+def test_small_units_leave_each_class_within_one_image_of_its_share(sizes, data):
+    images, pairs = [], []
+    for label, size in zip("abc", sizes, strict=False):
+        images += [picture(f"{label}{number}", label) for number in range(size)]
+        twos = data.draw(st.integers(0, size // 4))  # up to half of the class is in twos
+        pairs += [pair(f"{label}{2 * number}", f"{label}{2 * number + 1}") for number in range(twos)]
+    split = assign_parts(image_set(images), 0.15, 0.2, pairs=pairs)
+    for (train, val, test), size in zip(numbers(split).values(), sizes, strict=True):
+        assert abs(val - 0.15 * size) <= 1
+        assert abs(test - 0.2 * size) <= 1
+        assert abs(train - 0.65 * size) <= 1.001
+
+
+def test_large_units_come_as_near_to_the_shares_as_they_can():
+    """Ten groups of ten: one and a half each to validate and to test cannot be had."""
+    images = [
+        picture(f"{label}{number}", label, group=f"{label}{number // 10}") for label in "ab" for number in range(100)
+    ]
+    for seed in range(10):
+        for _, *measured in numbers(assign_parts(image_set(images), seed=seed)).values():
+            assert set(measured) <= {10, 20}
+
+
+def test_one_huge_group_still_leaves_every_part_something():
+    images = [picture(f"a{number}", "a", group="g" if number < 90 else "") for number in range(100)]
+    images += [picture(f"b{number}", "b") for number in range(10)]
+    split = numbers(assign_parts(image_set(images)))
+    assert split["a"][0] >= 90
+    assert split["b"] == (6, 2, 2)
+    whole = [picture(f"{label}{number}", label, group=label) for label in "ab" for number in range(30)]
+    with pytest.raises(InputError, match="too few images to set a"):
+        assign_parts(image_set(whole))
+
+
+def test_what_a_large_unit_takes_too_much_of_is_missing_in_the_other_parts_alike():
+    images = [picture(f"a{number}", "a", group="g" if number < 48 else "") for number in range(60)]
+    images += [picture(f"b{number}", "b") for number in range(20)]
+    assert numbers(assign_parts(image_set(images), 0.2, 0.2))["a"] == (48, 6, 6)
+    twice = [picture("copy 1", "a", pixels="x"), *(picture(f"copy {n}", "b", pixels="x") for n in range(2, 20))]
+    folds = assign_folds(image_set([*images, *twice]), 3)  # what contradicts itself is all in one fold
+    assert all(min(row) >= 1 for fold in folds for row in numbers(fold).values())
+
+
+def test_a_film_is_broken_up_into_scenes_that_are_kept_whole():
+    frames, pairs = film(400, "ab")
+    pairs = [each for each in pairs if each[:2] != ("f0199", "f0200")]
+    copies = [replace(picture(f"copy{number}"), looks=frames[50].looks) for number in range(30)]
+    split = assign_parts(image_set([*frames, *copies]), pairs=pairs)
+    assert min(min(row) for row in numbers(split).values()) >= 29
+    assert len({each.part for each in split.usable if each.looks == frames[50].looks}) == 1
+
+
+# An earlier split
+
+
+@settings(max_examples=60, deadline=None)
+@given(bound_sets(), st.data())
+def test_images_that_are_added_move_no_old_one_and_follow_what_they_are_like(drawn, data):
+    images, pairs = drawn
+    old = assign_parts(images, seed=1, pairs=pairs)
+    likes = data.draw(st.lists(st.sampled_from(old.usable), max_size=5, unique=True))
+    near = [picture(f"near{number}", each.label) for number, each in enumerate(likes)]
+    pairs = [*pairs, *(pair(each.looks.pixels, new.looks.pixels) for each, new in zip(likes, near, strict=True))]
+    copies = [replace(each, path=ROOT / each.label / f"copy{number}.jpg") for number, each in enumerate(likes)]
+    fresh = [picture(f"new{number}", label) for label in "abcd" for number in range(data.draw(st.integers(0, 9)))]
+    grown = image_set([replace(each, part="") for each in (*images.images, *near, *copies, *fresh)])
+    new = part_of(assign_parts(grown, seed=2, pairs=pairs, earlier=rows_of(old)))
+    before = part_of(old)
+    assert {path: new[path] for path in before} == before
+    for like, close, copy in zip(likes, near, copies, strict=True):
+        assert new[close.path] == new[copy.path] == before[like.path]
+
+
+def test_new_images_bring_the_shares_back():
+    old = assign_parts(classes(a=100, b=100))
+    left = [replace(each, part="") for each in old.images if each.part == "train"]
+    grown = image_set([*left, *(image(label, f"new{number}.jpg") for label in "ab" for number in range(30))])
+    assert numbers(assign_parts(grown, earlier=rows_of(old))) == {"a": (70, 15, 15), "b": (70, 15, 15)}
+
+
+def test_an_edited_split_is_known_by_path_and_content_then_content_then_path():
+    rows = [SplitRow("a/1.jpg", "a", "train", "k1"), SplitRow("a/2.jpg", "a", "val", "k1"),
+            SplitRow("a/3.jpg", "a", "test", "k3"), SplitRow("a/4.jpg", "a", "val", "")]  # fmt: skip
+    images = image_set([
+        image("a", "unread.jpg", "k3", verdict="unreadable"),
+        image("a", "1.jpg", "k1"),  # both copies keep what they have
+        image("a", "2.jpg", "k1"),
+        image("a", "moved.jpg", "k1"),  # of several parts the last
+        image("a", "4.jpg", "k3"),  # content before path
+        image("a", "3.jpg", "edited"),  # path where the content is new
+        image("a", "5.jpg", "k5"),
+    ])  # fmt: skip
+    assert earlier_parts(images, rows) == {0: "train", 1: "val", 2: "val", 3: "test", 4: "test"}
+    assert earlier_parts(images, rows[::-1]) == earlier_parts(images, rows)
+    assert earlier_parts(images, []) == {}
+
+
+def test_an_edited_part_is_kept_also_where_its_share_is_zero(tmp_path):
+    path = tmp_path / "split.csv"
+    write_split(assign_parts(classes(a=20, b=20), 0, 0.2), path)
+    path.write_text(re.sub(r"(a/\d+\.jpg,a,)train", r"\1val", path.read_text(), count=2))
+    again = assign_parts(classes(a=20, b=20), 0, 0.2, earlier=read_rows(path))
+    assert numbers(again) == {"a": (14, 2, 4), "b": (16, 0, 4)}
+
+
+def test_near_copies_of_ready_made_test_images_stay_in_train_and_do_not_validate():
+    made = [picture(f"{part}{label}{number}", label, part)
+            for part in ("train", "test") for label in "ab" for number in range(20)]  # fmt: skip
+    pairs = [pair(f"traina{number}", f"testa{number}") for number in range(15)]
+    near = {f"key traina{number}" for number in range(15)}
+    for seed in range(5):
+        split = assign_parts(image_set(made, has_parts=True), seed=seed, pairs=pairs)
+        assert numbers(split) == {"a": (17, 3, 20), "b": (17, 3, 20)}
+        assert {each.part for each in split.usable if each.key in near} == {"train"}
+
+
+# Folds
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.integers(3, 60), min_size=1, max_size=4), st.integers(3, 12), st.integers(0, 1000))
+def test_folds_of_single_images_are_even(sizes, count, seed):
+    images = classes(**{f"class{number}": max(size, count) for number, size in enumerate(sizes)})
+    folds = assign_folds(images, count, seed)
+    for part in ("test", "val"):
+        assert Counter(each.path for fold in folds for each in fold.part(part)) == dict.fromkeys(part_of(images), 1)
+    for number, fold in enumerate(folds):
+        after = folds[(number + 1) % count]
+        assert part_of(fold).keys() == part_of(images).keys()
+        assert {each.path for each in fold.part("val")} == {each.path for each in after.part("test")}
+        for label, size in Counter(each.label for each in images.images).items():
+            assert abs(fold.counts()["test"][label] - size / count) <= 1.001
+
+
+@settings(max_examples=60, deadline=None)
+@given(bound_sets(), st.integers(3, 5))
+def test_folds_tear_nothing_apart(drawn, count):
+    images, pairs = drawn
+    folds = assign_folds(images, count, pairs=pairs)
+    assert len(folds) == count
+    tested = Counter(each.path for fold in folds for each in fold.part("test"))
+    unsure = {images.usable[index].path for unit in doubted(images.usable, pairs) for index in unit}
+    assert tested == dict.fromkeys(part_of(images).keys() - unsure, 1)
+    units = bonds(images.usable, pairs)
+    for fold in folds:
+        parts = part_of(fold)
+        assert all(len({parts[images.usable[index].path] for index in unit}) == 1 for unit in units)
+
+
+def test_folds_that_cannot_be_made():
+    with pytest.raises(InputError, match="2 folds leave nothing to train on"):
+        assign_folds(classes(a=9, b=9), 2)
+    with pytest.raises(InputError, match="the class 'b' has 4 images, too few for 5 folds"):
+        assign_folds(classes(a=9, b=4), 5)
+
+
+# Groups
+
+
+def test_groups_are_told_by_the_path():
+    names = ["p1_a.jpg", "p1_b.jpg", "p2_a.jpg", "other.jpg"]
+    images = image_set(image(label, name, f"{label}{name}") for label in ("cat", "dog") for name in names)
+
+    def groups(pattern):
+        return [each.group for each in with_groups(images, pattern).images]
+
+    assert groups(r"p\d") == ["p1", "p1", "p2", ""] * 2
+    assert groups(r"/(p\d)_") == ["p1", "p1", "p2", ""] * 2
+    assert groups(r"^(\w+)/(p\d)") == ["cat/p1", "cat/p1", "cat/p2", "", "dog/p1", "dog/p1", "dog/p2", ""]
+    assert groups(r"(p1)|(p2)") == ["p1/", "p1/", "/p2", ""] * 2
+    assert groups(r"(p1)?_") == ["p1", "p1", "", ""] * 2  # what catches nothing names no group
+    assert all(each.group == "" for each in images.images)
+
+
+@pytest.mark.parametrize("pattern, message", [
+    ("(", "is no regular expression"), ("patient", "matches no path, or catches nothing; .* a/0.jpg"),
+    ("(x)?(y)?", "matches no path"), ("", "matches no path"),
+])  # fmt: skip
+def test_patterns_that_name_no_group(pattern, message):
+    with pytest.raises(InputError, match=message):
+        with_groups(classes(a=3, b=3), pattern)
+    assert pattern == "(" or with_groups(classes(), pattern).images == ()
+
+
+def test_groups_keep_what_they_have_and_bind():
+    images = with_groups(with_groups(classes(a=60, b=60), r"(a)/1\d"), r"(b)/2\d")
+    groups = defaultdict(set)
+    for each in assign_parts(images).images:
+        groups[each.group].add(each.part)
+    assert {name: len(parts) for name, parts in groups.items()} == {"": 3, "a": 1, "b": 1}
+
+
+# Leaks
+
+
+def test_leaks_of_near_copies_and_what_is_left_without_them():
+    parts = ("train", "val", "test")
+    images = image_set((picture(f"{part}{n}", "ab"[n % 2], part) for part in parts for n in range(8)), has_parts=True)
+    pairs = [pair("train0", "test0"), pair("train1", "val1"), pair("val1", "test1"), pair("train2", "train4")]
+    found = [(first.key, second.key) for first, second in leaks(images, pairs)]
+    assert found == [("key train1", "key val1"), ("key train0", "key test0"), ("key val1", "key test1")]
+    kept = without_leaks(images, pairs)
+    gone = {each.key for each in images.images} - {each.key for each in kept.images}
+    assert gone == {"key train0", "key train1", "key val1"}
+    assert leaks(kept, pairs) == []
+    assert without_leaks(kept, pairs) == kept
+
+
+@settings(max_examples=60, deadline=None)
+@given(bound_sets(), st.data())
+def test_without_leaks_there_are_none_and_the_test_part_is_whole(drawn, data):
+    images, pairs = drawn
+    part = st.sampled_from(["train", "val", "test"])
+    parted = image_set((replace(each, part=data.draw(part)) for each in images.images), has_parts=True)
+    kept = without_leaks(parted, pairs)
+    assert leaks(kept, pairs) == []
+    assert kept.part("test") == parted.part("test")
+    assert bool(leaks(parted, pairs)) == (kept != parted)
+
+
+def test_shares_by_default():
+    assert default_share(100) == default_share(0) == 0.15
+    assert default_share(100_000) == 0.05
+
+
+def test_very_many_classes():
+    """Work that grows with classes times images would take minutes here."""
+    images = image_set(picture(f"{label} {number}", f"{label:04}") for label in range(1000) for number in range(20))
+    assert set(numbers(assign_parts(images)).values()) == {(14, 3, 3)}
