@@ -52,7 +52,7 @@ def collect(run: runs.Run) -> ReportFacts:
 
 
 def _rows(path: Path) -> list[dict[str, str]]:
-    with path.open(encoding="utf-8", newline="") as handle:
+    with path.open(encoding="utf-8", errors="surrogateescape", newline="") as handle:
         return list(csv.DictReader(handle))
 
 

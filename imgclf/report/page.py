@@ -1,21 +1,18 @@
 """The report: facts in, one self-contained HTML file out. May import the facts, the plots and the ground.
 
 A section is one row of `SECTIONS`: an anchor, a title, a template, and a function that turns the facts into what the
-template shows. Class and file names are whatever somebody typed, so templates escape everything, and the page's own
-security policy forbids scripts and every request.
+template shows.
 """
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from imgclf.progress import duration
-from imgclf.report import plots
+from imgclf.report import document, pictures, plots
+from imgclf.report.document import View, folded
 from imgclf.report.facts import ExportRow, ReportFacts
 from imgclf.runs import write_text
 
@@ -23,14 +20,11 @@ MAX_MATRIX = 30  # classes; a larger confusion matrix is no longer read, the mos
 MAX_PAIRS = 20  # where they stand in for the matrix
 PAIRS_BESIDE = 6  # where they stand beside it
 MAX_THUMBNAILS = 24  # at most 0.7 MB even if every thumbnail is noise, 0.2 MB with ordinary photos
-OPEN_ROWS = 20  # of a table longer than MAX_MATRIX; the others are one click away
 FEW_IMAGES = 100  # test images; below it the interval is wider than about 14 points and worth a warning
 GOOD_AGREEMENT = 0.99  # share of same answers from which an exported file may stand in for the Keras model
 
 PART_TITLES = {"train": "training", "val": "validation", "test": "test", "": "all"}
 STAGE_TITLES = plots.STAGE_TITLES
-
-View = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,17 +49,12 @@ def render(facts: ReportFacts) -> str:
     Returns:
         HTML text that can be written as UTF-8 whatever the file names in it are.
     """
-    loader = PackageLoader("imgclf.report")
-    environment = _environment(loader)
     bodies = [
-        (section, Markup(environment.get_template(section.template).render(facts=facts, **view)))
+        (section, document.part(section.template, facts=facts, stage_titles=STAGE_TITLES, **view))
         for section in SECTIONS
         if (view := section.view(facts)) is not None
     ]
-    style = Markup(loader.get_source(environment, "style.css")[0])
-    page = environment.get_template("page.html.j2").render(facts=facts, bodies=bodies, style=style)
-    # A file name that is not valid Unicode reaches Python as lone surrogates, which no encoding can write.
-    return page.encode("utf-8", "backslashreplace").decode("utf-8")
+    return document.page("page.html.j2", facts=facts, bodies=bodies)
 
 
 def write_report(facts: ReportFacts, path: Path) -> Path:
@@ -128,17 +117,17 @@ def _confusion(facts: ReportFacts) -> View:
 
 def _classes(facts: ReportFacts) -> View:
     rows = facts.metrics.weakest(len(facts.classes))
-    return _folded(list(rows), len(facts.classes))
+    return folded(rows)
 
 
 def _mistakes(facts: ReportFacts) -> View:
     # The path decides between equals, so that the same facts give the same page.
     worst = sorted(facts.mistakes, key=lambda mistake: (-mistake.probability, mistake.shown_path))[:MAX_THUMBNAILS]
-    return {"shown": [(mistake, plots.thumbnail(mistake.path)) for mistake in worst], "total": len(facts.mistakes)}
+    return {"shown": [(mistake, pictures.thumbnail(mistake.path)) for mistake in worst], "total": len(facts.mistakes)}
 
 
 def _layers(facts: ReportFacts) -> View | None:
-    shown = [(picture, plots.embedded(picture.path)) for picture in facts.layers]
+    shown = [(picture, pictures.embedded(picture.path)) for picture in facts.layers]
     return {"shown": shown} if shown else None
 
 
@@ -151,18 +140,12 @@ def _data(facts: ReportFacts) -> View:
         "parts": [PART_TITLES[part] for part in parts],
         "totals": totals,
         "most": max(largest, 1),
-        **_folded(rows, len(rows)),
+        **folded(rows),
     }
 
 
 def _details(facts: ReportFacts) -> View:
     return {"height": facts.image_size[0], "width": facts.image_size[1]}
-
-
-def _folded(rows: list[Any], total: int) -> View:
-    """Rows of a table that are shown at once, and those that are one click away."""
-    cut = OPEN_ROWS if total > MAX_MATRIX else total
-    return {"rows": rows[:cut], "more": rows[cut:]}
 
 
 SECTIONS = (
@@ -176,60 +159,3 @@ SECTIONS = (
     Section("data", "The images", "data.html.j2", _data),
     Section("details", "Every setting", "details.html.j2", _details),
 )
-
-
-def _environment(loader: PackageLoader) -> Environment:
-    environment = Environment(
-        loader=loader,
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(
-        visible=_visible, percent=_percent, three=_three, size=_size, grouped=_grouped, plural=_plural
-    )
-    environment.globals.update(stage_titles=STAGE_TITLES)
-    return environment
-
-
-def _visible(text: object) -> str:
-    """Text with its control characters drawn (a newline as ␊), so that no name can break a line or hide."""
-    return re.sub(r"[\x00-\x1f\x7f]", lambda match: chr(0x2400 + min(ord(match.group()), 0x21)), str(text))
-
-
-def _percent(share: float | None) -> str:
-    """A share as `87.6 %`; what is not quite none or all never reads 0.0 or 100.0."""
-    if share is None:
-        return "–"
-    text = f"{100 * share:.1f}"
-    if text == "100.0" and share < 1:
-        text = ">\u202f99.9"
-    elif text == "0.0" and share > 0:
-        text = "<\u202f0.1"
-    return f"{text}\u00a0%"
-
-
-def _three(value: float | None) -> str:
-    """A figure to three digits that mean something; small ones as `2.4e-05`."""
-    if value is None:
-        return "–"
-    return f"{value:.3f}" if value == 0 or abs(value) >= 0.01 else f"{value:.2g}"
-
-
-def _size(number: int) -> str:
-    """A file's size: `8.9 MB` (a million bytes, as shops and file managers count)."""
-    for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if number >= scale:
-            return f"{number / scale:.1f}\u00a0{unit}"
-    return f"{number}\u00a0bytes"
-
-
-def _grouped(number: int) -> str:
-    """A whole number as `2,257,984`."""
-    return f"{number:,}"
-
-
-def _plural(number: int, one: str, many: str = "") -> str:
-    """A number with its noun: `1 class`, `10 classes`."""
-    return f"{number:,}\u00a0{one if number == 1 else many or one + 's'}"

@@ -1,14 +1,12 @@
-"""Pictures for the page: learning curves as inline SVG, photos as inline JPEG. Imports facts, pixels, matplotlib.
+"""Learning curves for the page, as inline SVG. Imports facts and matplotlib.
 
 The SVG takes its colours and font from the page (CSS variables), so one drawing serves light, dark and print.
 """
 
-import base64
 import io
 import re
 from collections.abc import Sequence
 from itertools import groupby
-from pathlib import Path
 from typing import Any, Literal
 
 import matplotlib
@@ -16,13 +14,8 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
-from PIL import Image
 
-from imgclf import pixels
 from imgclf.report.facts import HistoryRow, Stage
-
-THUMBNAIL_SIDE = 160  # pixels, longest side
-THUMBNAIL_QUALITY = 80  # a thumbnail is 3 to 8 kB
 
 STAGE_TITLES: dict[Stage, str] = {"head": "head", "fine-tune": "fine-tuning", "training": "training"}
 
@@ -67,34 +60,6 @@ def curves(history: Sequence[HistoryRow], curve: Curve) -> str:
         _mark_kept(axes, history, _floats(validation), _floats(train))
         _dress(axes, len(history), curve)
         return _svg(figure, f"{curve} over the epochs")
-
-
-def thumbnail(path: Path) -> str | None:
-    """A small upright copy of an image file as a `data:` address.
-
-    Args:
-        path: an image file.
-
-    Returns:
-        A JPEG of at most `THUMBNAIL_SIDE` pixels a side, or None where the file cannot be read (any more): a report
-        with one picture missing is better than no report.
-    """
-    try:
-        small = Image.fromarray(pixels.read(path, 2 * THUMBNAIL_SIDE).pixels)
-    except pixels.UnreadableImage:
-        return None
-    small.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE), Image.Resampling.LANCZOS)
-    buffer = io.BytesIO()
-    small.save(buffer, "JPEG", quality=THUMBNAIL_QUALITY, optimize=True)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
-
-
-def embedded(path: Path) -> str | None:
-    """A PNG file as it is, as a `data:` address; None where it cannot be read (any more)."""
-    try:
-        return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode("ascii")
-    except OSError:
-        return None
 
 
 def _mark_stages(axes: Axes, history: Sequence[HistoryRow]) -> None:

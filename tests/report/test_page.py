@@ -1,14 +1,9 @@
 """The report as a reader, a hostile file name and a phone meet it."""
 
 import base64
-import html
 import io
 import re
-import shutil
-import subprocess
-import sys
 from dataclasses import replace
-from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
@@ -19,47 +14,8 @@ from imgclf.errors import ImgclfError
 from imgclf.evaluation.metrics import compute
 from imgclf.report.facts import ExportRow, HistoryRow, Mistake, ReportFacts
 from imgclf.report.page import MAX_MATRIX, MAX_THUMBNAILS, render, write_report
-from imgclf.report.plots import THUMBNAIL_SIDE, thumbnail
-
-HOSTILE = (
-    "<script>alert(1)</script>",
-    "\"><img src=x onerror=alert(1)> ' `",
-    "two\nlines\tand\x00nul",
-    "\u202eeslaf \u05e9\u05dc\u05d5\u05dd",
-    "{{ 7 * 7 }}{% raw %}",
-    "w" * 240,
-    "lone \udcff surrogate",
-)
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-
-
-class Page(HTMLParser):
-    """What a browser would see: every start tag with its attributes, and the text outside of tags."""
-
-    def __init__(self, source: str) -> None:
-        super().__init__(convert_charrefs=True)
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.chunks: list[str] = []
-        self.feed(source)
-        self.close()
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-        if tag in ("th", "td", "dt", "dd", "p", "li", "span"):  # stand apart, also without a space in the source
-            self.chunks.append(" ")
-
-    def handle_data(self, data: str) -> None:
-        if self.tags[-1:] and self.tags[-1][0] != "style":
-            self.chunks.append(data)
-
-    @property
-    def text(self) -> str:
-        """Words as they are read: no-break spaces and line breaks are spaces."""
-        return " ".join("".join(self.chunks).split())
-
-    def values(self, name: str) -> list[str]:
-        """Every value of one attribute."""
-        return [value or "" for _, attributes in self.tags for key, value in attributes.items() if key == name]
+from imgclf.report.pictures import THUMBNAIL_SIDE, thumbnail
+from tests.report.pages import CHROMIUM, HOSTILE, Page, check_in_a_browser
 
 
 def facts_of(classes: tuple[str, ...], n: int = 60, **changes: object) -> ReportFacts:
@@ -316,37 +272,9 @@ def test_write_report_says_what_is_in_the_way(tmp_path: Path) -> None:
 @pytest.mark.skipif(CHROMIUM is None, reason="needs chromium, chromium-browser or google-chrome on the PATH")
 @pytest.mark.parametrize("width", [390, 1280])
 def test_nothing_overflows_in_a_browser(tmp_path: Path, width: int) -> None:
-    """The page in a frame of a phone's width; Chromium's own window does not go below 500 pixels."""
     mistakes = tuple(
         replace(mistake, true_label=HOSTILE[5], shown_path=HOSTILE[5]) for mistake in mistakes_in(tmp_path, 9)
     )
     classes = (*HOSTILE[:6], *(f"class number {at}" for at in range(20)))
     facts = facts_of(classes, n=260, title=HOSTILE[5], plan=HOSTILE[:6], command=HOSTILE[5], mistakes=mistakes)
-    report = html.escape(render(facts))
-    wrapper = tmp_path / "wrapper.html"
-    wrapper.write_text(
-        f"""<!DOCTYPE html><iframe id="page" width="{width}" height="800" srcdoc="{report}"></iframe><script>
-        const frame = document.getElementById("page");
-        frame.onload = () => {{
-          const root = frame.contentDocument.documentElement;
-          const pictures = [...frame.contentDocument.images].filter(image => !image.naturalWidth).length;
-          document.title = ["measured", root.clientWidth, root.scrollWidth, pictures].join(" ");
-        }};</script>""",
-        encoding="utf-8",
-    )
-    assert CHROMIUM is not None
-    done = subprocess.run(
-        [
-            CHROMIUM, "--headless", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
-            "--disable-background-networking", "--disable-component-update", f"--user-data-dir={tmp_path / 'profile'}",
-            "--window-size=1400,900", "--dump-dom", *(["--no-sandbox"] if sys.platform == "linux" else []),
-            wrapper.as_uri(),
-        ],
-        capture_output=True, text=True, encoding="utf-8", errors="replace", timeout=120, check=False,
-    )  # fmt: skip
-    measured = re.search(r"<title>measured (\d+) (\d+) (\d+)</title>", done.stdout)
-    assert measured, done.stderr[-2000:]
-    visible, wide, broken = map(int, measured.groups())
-    assert 0 < visible <= width
-    assert wide <= visible
-    assert broken == 0
+    check_in_a_browser(render(facts), tmp_path, width)
