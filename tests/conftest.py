@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -13,6 +14,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import numpy as np
 import pytest
 from PIL import Image
+
+from tests.browser import Browser
 
 SHARED = Path(os.environ.get("IMGCLF_SHARED", Path(__file__).parents[2] / "shared"))
 
@@ -111,6 +114,14 @@ def run(training: tuple[Path, subprocess.CompletedProcess[str]]) -> Path:
 def run_copy(run: Path, tmp_path: Path) -> Path:
     """A copy of the run folder, to be changed at will."""
     return Path(shutil.copytree(run, tmp_path / "copy"))
+
+
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    """One Chromium for all tests, each of which opens pages of its own; mark them `needs_chromium` and `browser`."""
+    chromium = Browser(tmp_path_factory.mktemp("chromium"))
+    yield chromium
+    chromium.close()
 
 
 @pytest.fixture(scope="session")
