@@ -1,12 +1,14 @@
 """The Python interface: train, load, check, and the Classifier they are about. May import everything but cli/."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from imgclf import pipeline, predict, runs
 from imgclf.config import TrainConfig
-from imgclf.data.imageset import ImageSet
+from imgclf.data.check import check as check_images
+from imgclf.data.diagnosis import Diagnosis
+from imgclf.data.sources import name_of, open_source
 from imgclf.errors import InputError
 from imgclf.evaluation.evaluate import Evaluation, evaluate
 from imgclf.evaluation.metrics import Metrics
@@ -76,7 +78,12 @@ class Classifier:
             InputError: no such folder, unknown classes, or (without a folder) the training images are gone.
         """
         if data is not None:
-            return evaluate(self.predictor, pipeline.labelled_images(Path(data)))
+            images = pipeline.labelled_images(Path(data))
+            if self.run is not None:
+                seen = pipeline.trained_on(self.run, images)
+                if seen:
+                    warn(seen)
+            return evaluate(self.predictor, images)
         return evaluate(self.predictor, pipeline.test_images(self._own_run("a test part")))
 
     def export(self, *formats: str) -> tuple[Exported, ...]:
@@ -95,11 +102,14 @@ class Classifier:
         return self.run
 
 
-def train(data: AnyPath, out: AnyPath | None = None, *, overwrite: bool = False, **settings: Any) -> Classifier:
+def train(
+    data: AnyPath | None = None, out: AnyPath | None = None, *, overwrite: bool = False, **settings: Any
+) -> Classifier:
     """Train a classifier on a folder of labelled images.
 
     Args:
-        data: a folder with one folder of images per class, or with train/, val/ and test/ folders of those.
+        data: a folder with one folder of images per class, or with train/, val/ and test/ folders of those; an archive
+            of all that; a table (.csv) of paths and labels. None where `csv` names one.
         out: the run folder to make; runs/NAME by default.
         overwrite: replace an earlier run.
         **settings: any field of `imgclf.TrainConfig`.
@@ -112,11 +122,16 @@ def train(data: AnyPath, out: AnyPath | None = None, *, overwrite: bool = False,
         SetupError: weights are missing, the disk is full.
     """
     config = TrainConfig().replace(**settings)
-    root = Path(out) if out is not None else runs.free_folder(Path(data).resolve().name)
+    source = None if data is None else Path(data)
+    root = Path(out) if out is not None else runs.free_folder(name_of(source, config.csv))
     shown = ", ".join(
-        [repr(str(data)), f"out={str(root)!r}", *(f"{name}={value!r}" for name, value in settings.items())]
+        [
+            repr(data if data is None else str(data)),
+            f"out={str(root)!r}",
+            *(f"{name}={value!r}" for name, value in settings.items()),
+        ]
     )
-    outcome = pipeline.train_folder(Path(data), root, config, overwrite=overwrite, command=f"imgclf.train({shown})")
+    outcome = pipeline.train_folder(source, root, config, overwrite=overwrite, command=f"imgclf.train({shown})")
     return Classifier(outcome.predictor, outcome.run)
 
 
@@ -132,6 +147,38 @@ def load(path: AnyPath, classes: Iterable[str] | None = None) -> Classifier:
     return Classifier(predict.load(path, None if classes is None else tuple(classes)), run)
 
 
-def check(data: AnyPath) -> ImageSet:
-    """Read every image of a folder completely and say what is there; nothing in it is touched."""
-    return pipeline.check_folder(Path(data))
+def check(
+    data: AnyPath,
+    *,
+    run: AnyPath | None = None,
+    classes: Sequence[str] = (),
+    exclude_classes: Sequence[str] = (),
+    workers: int | None = None,
+) -> Diagnosis:
+    """Look at every image of a folder completely and say what is wrong; nothing in it is touched.
+
+    Args:
+        data: a folder of class folders, or of train/, val/ and test/ folders of those; an archive of such; a table
+            (.csv) of paths and labels.
+        run: a finished run; with it, images whose label is probably wrong are found too.
+        classes: the classes to look at; all by default.
+        exclude_classes: the classes to leave out.
+        workers: the number of processes that read; None takes one per processor.
+
+    Returns:
+        The findings, worst first, and the images. It prints well.
+
+    Raises:
+        InputError: no such folder, or fewer than two classes in it.
+    """
+    opened = runs.Run.open(Path(run)) if run is not None else None
+    if opened is not None and not (opened / runs.MODEL).is_file():
+        raise InputError(f"{run} has no trained model", "run `imgclf train` to the end")
+    chosen = TrainConfig().replace(classes=classes, exclude_classes=exclude_classes)
+    images = open_source(Path(data), classes=chosen.classes, exclude_classes=chosen.exclude_classes)
+    found = check_images(images, workers)
+    if opened is None:
+        return found.diagnosis
+    from imgclf.training.label_errors import find_label_errors
+
+    return found.diagnosis.with_suspects(find_label_errors(opened, found.images.usable, found.pairs))

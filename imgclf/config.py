@@ -172,6 +172,30 @@ class TrainConfig:
         None, "Share of the images for the test, where the folder has no test part.", DATA, limits=Range(0.01, 0.8),
         auto="0.15, 5000 images at most",
     )  # fmt: skip
+    csv: str | None = _setting(
+        None, "Table of the images: path,label[,split][,group], paths relative to it; DATA may then be left out.", DATA,
+        auto="class folders",
+    )  # fmt: skip
+    classes: tuple[str, ...] = _setting((), "Classes to use, separated by commas.", DATA, auto="all")
+    exclude_classes: tuple[str, ...] = _setting((), "Classes to leave out.", DATA, auto="none")
+    fixes: str | None = _setting(
+        None,
+        "Corrected labels: the file of `imgclf check --run RUN --csv FILE`, decided on in `imgclf review`. What is not "
+        "decided takes a sure suggestion or is left out, in the training part.",
+        DATA,
+        auto="none",
+    )
+    split: str | None = _setting(
+        None, "Parts of an earlier run or of a split.csv; new images are placed beside them.", DATA,
+        auto="drawn anew; those of a run that --overwrite replaces stay",
+    )  # fmt: skip
+    group_by: str | None = _setting(
+        None, "Regular expression for paths; images for which its parentheses catch the same share a part.", DATA,
+        auto="copies and near-copies only",
+    )  # fmt: skip
+    drop_leaks: bool = _setting(
+        False, "Leave out what a later part holds too: of train and test the training copy.", DATA
+    )
     seed: int = _setting(0, "Number that fixes every random choice.", DATA, limits=Range(0, 2**31 - 1))
     workers: int | None = _setting(None, "Processes that read images.", DATA, limits=Range(0, 256), auto="one a core")
     formats: tuple[str, ...] = _setting(
@@ -209,15 +233,8 @@ class TrainConfig:
                 near = difflib.get_close_matches(name, known, n=1)
                 hint = f"did you mean {near[0]!r}?" if near else "see `imgclf train --help`"
                 raise InputError(f"unknown setting {name!r}", hint)
-        clean: dict[str, Any] = {
-            name: tuple(value)
-            if isinstance(value, list)
-            else os.fspath(value)
-            if isinstance(value, os.PathLike)
-            else value
-            for name, value in changes.items()
-        }
-        return dataclasses.replace(self, **clean)
+        kinds = {spec.name: spec.kind for spec in describe(type(self))}
+        return dataclasses.replace(self, **{name: _clean(kinds[name], value) for name, value in changes.items()})
 
     @staticmethod
     def describe() -> tuple["Setting", ...]:
@@ -256,6 +273,15 @@ def describe(table: type) -> tuple[Setting, ...]:
         rows.append(Setting(name=item.name, kind=get_origin(kind) or kind, default=item.default, optional=optional,
                             **item.metadata))  # fmt: skip
     return tuple(rows)
+
+
+def _clean(kind: type, value: Any) -> Any:
+    """A setting as the table has it: a list, or words with commas between them, as a tuple; a path as its text."""
+    if kind is tuple and isinstance(value, str):
+        return tuple(item.strip() for item in value.split(",") if item.strip())
+    if isinstance(value, list):
+        return tuple(value)
+    return os.fspath(value) if isinstance(value, os.PathLike) else value
 
 
 def _plain(value: Any) -> Any:

@@ -17,10 +17,12 @@ from typing import Any
 
 from imgclf import __version__, predict, runs
 from imgclf.config import TrainConfig
+from imgclf.data.announce import announce, data_notes, finding_notes
 from imgclf.data.imageset import ImageFile, ImageSet
-from imgclf.data.inspect import inspect, problems, require_trainable
-from imgclf.data.scan import scan
-from imgclf.data.split import assign_parts, default_share, leaks, read_rows, write_split
+from imgclf.data.overlap import overlap
+from imgclf.data.prepare import prepare, with_parts
+from imgclf.data.sources import open_source
+from imgclf.data.split_file import SplitRow, read_rows, write_split
 from imgclf.data.stage import stage
 from imgclf.errors import CheckFailed, ImgclfError, InputError, Interrupted
 from imgclf.evaluation.evaluate import Evaluation, evaluate
@@ -31,6 +33,7 @@ from imgclf.noise import import_tensorflow
 from imgclf.progress import plural, say, step, warn
 from imgclf.training.choose import choose
 
+SPLIT_SETTINGS = ("seed", "val_share", "test_share", "group_by")  # that decide who is in which part
 LIBRARIES = ("tensorflow", "keras", "keras-cv", "ai-edge-litert", "numpy", "pillow", "scikit-learn")
 
 
@@ -51,11 +54,14 @@ class Outcome:
     exports: tuple[Exported, ...]
 
 
-def train_folder(data: Path, out: Path, config: TrainConfig, *, overwrite: bool = False, command: str = "") -> Outcome:
+def train_folder(
+    data: Path | None, out: Path, config: TrainConfig, *, overwrite: bool = False, command: str = ""
+) -> Outcome:
     """Train on a folder of labelled images and leave a finished run folder.
 
     Args:
-        data: the images; nothing in it is touched.
+        data: the images (a folder, a table, an archive; None where the settings name a table); nothing in it is
+            touched.
         out: the run folder to make.
         config: the settings.
         overwrite: replace an earlier run at `out`, once the data has been found to be good.
@@ -66,20 +72,23 @@ def train_folder(data: Path, out: Path, config: TrainConfig, *, overwrite: bool 
         CheckFailed: an exported file does not behave like the model; everything else is there.
         Interrupted: Ctrl-C; the best weights so far are in the run folder, or there is none.
     """
-    runs.require_free(out, overwrite)
-    if out.resolve().is_relative_to(data.resolve()):
-        raise InputError(f"{out} lies inside the image folder {data}", "choose a run folder elsewhere with --out")
-    if overwrite and data.resolve().is_relative_to(out.resolve()):
-        raise InputError(f"the images {data} lie inside {out}, which --overwrite would empty", "choose another --out")
+    replaced = runs.require_free(out, overwrite)
+    if replaced:
+        _require_kept(out, data, config.csv, config.fixes, config.split, *sorted(out.glob("*.csv")))
+    if data is not None and data.is_dir():
+        _require_apart(ImageSet(data, (), ()), out, overwrite)  # before the images are read
     if config.backbone != "auto":  # what is wrong with the settings is said before the images are read
         row = backbones.get(config.backbone)
         backbones.check_size(row, config.image_size or row.default_size)
-    images = check_folder(data, workers=config.workers)
-    require_trainable(images)
-    share = default_share(len(images.usable))
-    images = assign_parts(images, config.val_share or share, config.test_share or share, config.seed)
-    report_data(images)
-    chosen, notes = choose(images, config)
+    prepared = prepare(data, config)
+    _require_apart(prepared.checkup.images, out, overwrite)
+    earlier = _earlier_split(out, prepared.checkup.images, config) if replaced else ()
+    images, corrected = with_parts(prepared, config, earlier)
+    announce(images, prepared.checkup.diagnosis, prepared.checkup.pairs, config.split)
+    chosen, chosen_notes = choose(images, config)
+    if earlier and not images.has_parts and config.split is None:  # `--config` repeats the run with its own parts
+        chosen = chosen.replace(split=out.resolve() / runs.SPLIT)
+    notes = (*prepared.notes, *corrected, *chosen_notes)
     for line in notes:
         say(line)
     import_tensorflow()
@@ -99,39 +108,51 @@ def train_folder(data: Path, out: Path, config: TrainConfig, *, overwrite: bool 
         find_builder(row.builder)  # a run brings its network with it
     run = runs.Run.create(out, overwrite)
     with run.lock(), _guarded(run):
-        return _train(run, images, Settings(config, chosen, notes, command))
+        return _train(
+            run,
+            images,
+            Settings(config, chosen, notes, command, finding_notes(prepared.checkup.diagnosis, "error", "warning")),
+        )
 
 
-def check_folder(data: Path, workers: int | None = None) -> ImageSet:
-    """Scan a folder and decode every file in it completely."""
-    return inspect(scan(data), workers=workers)
+def _require_apart(images: ImageSet, out: Path, overwrite: bool) -> None:
+    """Check that the run folder does not lie among the images, nor they in it."""
+    ours = out.resolve()
+    if images.listed:
+        inside = next(
+            (image for image in images.images if overwrite and image.path.resolve().is_relative_to(ours)), None
+        )
+        if inside is not None:
+            raise InputError(f"{inside.path} lies inside {out}, which --overwrite would empty", "choose another --out")
+        return
+    theirs = images.root.resolve()
+    if ours.is_relative_to(theirs):
+        raise InputError(f"{out} lies inside the image folder {images.root}",
+                         "choose a run folder elsewhere with --out")  # fmt: skip
+    if overwrite and theirs.is_relative_to(ours):
+        raise InputError(f"the images {images.root} lie inside {out}, which --overwrite would empty",
+                         "choose another --out")  # fmt: skip
 
 
-def report_data(images: ImageSet) -> None:
-    """Say what was found: counts, every unreadable file once, repaired ones, leaks."""
-    for line in data_notes(images):
-        say(line)
-    for problem in problems(images):
-        warn(problem)
-    for kept, copy in leaks(images):
-        warn(f"{copy.path} ({copy.part}) is the same picture as {kept.path} ({kept.part})")
+def _require_kept(out: Path, *files: str | Path | None) -> None:
+    """Check that --overwrite would not take what the user has made: a table, an archive, decisions."""
+    own = {(out / name).resolve() for name in (runs.SPLIT, runs.CONFIG, runs.HISTORY, runs.PREDICTIONS)}
+    for file in files:
+        path = Path(file).resolve() if file else None
+        if path is not None and path.is_file() and path.is_relative_to(out.resolve()) and path not in own:
+            raise InputError(f"{file} lies inside {out}, which --overwrite would empty",
+                             "move it elsewhere or choose another --out")  # fmt: skip
 
 
-def data_notes(images: ImageSet) -> list[str]:
-    """The findings as sentences, for the screen and the report."""
-    counts = images.counts()
-    shown = ", ".join(f"{sum(counts[part].values())} {part}" for part in ("train", "val", "test") if part in counts)
-    origin = "the folder's own parts" if images.has_parts else "split by content"
-    notes = [f"{plural(len(images.usable), 'image')} in {plural(len(images.classes), 'class')}: {shown} ({origin})"]
-    repaired = sum(image.verdict == "repairable" for image in images.images)
-    if repaired:
-        notes.append(f"not plain upright JPEG or PNG, so brought into that form in a copy: {plural(repaired, 'image')}")
-    if images.unreadable:
-        notes.append(f"cannot be read, so left out: {plural(len(images.unreadable), 'file')}")
-    if images.ignored:
-        kinds = ", ".join(f"{number} {kind}" for kind, number in sorted(images.ignored.items()))
-        notes.append(f"ignored: {kinds}")
-    return notes
+def _earlier_split(out: Path, images: ImageSet, config: TrainConfig) -> tuple[SplitRow, ...]:
+    """The split of the run that is to be replaced, if it was made of the same folder in the same way."""
+    try:
+        settings = read_settings(out)
+        same = all(settings.get(name) == getattr(config, name) for name in SPLIT_SETTINGS)
+        folder = runs.read_json(out / runs.CONFIG)["data"]["folder"]
+        return read_rows(out / runs.SPLIT) if same and folder == str(images.root.resolve()) else ()
+    except (ImgclfError, KeyError, TypeError):  # no finished run, or a damaged one
+        return ()
 
 
 @contextmanager
@@ -170,27 +191,22 @@ def _give_up(run: runs.Run, state: str) -> bool:
 
 def _seen_before(earlier: Path | None, images: ImageSet) -> list[str]:
     """A warning where the run that is gone on from has trained on what is now to be tested on."""
-    if earlier is None:
+    line = trained_on(runs.Run(earlier), images.part("test")) if earlier is not None else ""
+    if not line:
         return []
-    trained = {row.key for row in read_rows(earlier / runs.SPLIT) if row.part != "test"}
-    test = images.part("test")
-    known = sum(image.key in trained for image in test)
-    if not known:
-        return []
-    line = (f"{known} of {len(test)} test images were trained on by {earlier}: the accuracy will look too good "
-            "(the same folder and --seed give the same parts)")  # fmt: skip
-    warn(line)
+    warn(f"{line} (--split {earlier} keeps the parts)")
     return [line]
 
 
 @dataclass(frozen=True)
 class Settings:
-    """The settings of a run: as given, with what the images decided, why, and the command that gave them."""
+    """The settings of a run: as given, and with what the images decided; why; the command; the images' findings."""
 
     given: TrainConfig
     chosen: TrainConfig
     notes: tuple[str, ...]
     command: str
+    findings: list[str]
 
 
 def _train(run: runs.Run, images: ImageSet, settings: Settings) -> Outcome:
@@ -255,6 +271,8 @@ def _write_config(
     parameters: int | None = None,
 ) -> None:  # fmt: skip
     given = settings.given.to_json()
+    for name in ("csv", "fixes", "split"):  # they are found again from any folder
+        given[name] = given[name] and str(Path(given[name]).resolve())
     runs.write_json(
         run / runs.CONFIG,
         {
@@ -267,7 +285,7 @@ def _write_config(
             "notes": [*settings.notes, *notes],
             "parameters": parameters,
             "data": {"folder": str(images.root.resolve()), "fingerprint": fingerprint(images),
-                     "notes": data_notes(images)},
+                     "notes": [*data_notes(images, settings.given.split), *settings.findings]},
             "versions": versions(),
         },
     )  # fmt: skip
@@ -288,7 +306,7 @@ def _write_history(run: runs.Run, history: Sequence[Any]) -> None:
 def fingerprint(images: ImageSet) -> str:
     """A hash of what was trained and tested on: every usable image's content, label and part; 16 hexadecimal digits."""
     lines = sorted(f"{image.key} {image.part} {image.label}" for image in images.usable)
-    return hashlib.blake2b("\n".join(lines).encode(), digest_size=8).hexdigest()
+    return hashlib.blake2b("\n".join(lines).encode("utf-8", "surrogateescape"), digest_size=8).hexdigest()
 
 
 def versions() -> dict[str, str]:
@@ -320,9 +338,21 @@ def read_settings(path: Path) -> dict[str, Any]:
 
 
 def labelled_images(data: Path) -> tuple[ImageFile, ...]:
-    """The images of a labelled folder to measure on: its test part where it has one, otherwise all of them."""
-    images = scan(data)
+    """The images of a labelled folder, table or archive to measure on: its test part where it has one, else all."""
+    images = open_source(data)
     return images.part("test") or images.images
+
+
+def trained_on(run: runs.Run, images: Sequence[ImageFile]) -> str:
+    """A sentence on images to measure on that were in the training of a run, or look like it; "" if there are none."""
+    folder = Path(runs.read_json(run / runs.CONFIG)["data"]["folder"])
+    rows = [row for row in read_rows(run / runs.SPLIT) if row.part != "test"]
+    found = overlap(images, [ImageFile(folder / row.path, row.label, row.part, row.key) for row in rows])
+    seen = (*found.copies, *found.near)
+    if not seen:
+        return ""
+    return (f"{len(seen)} of {plural(found.total, 'image')} were trained on by {run.root}, or look like one that was "
+            f"({seen[0]}): the accuracy will look better than it is")  # fmt: skip
 
 
 def test_images(run: runs.Run) -> tuple[ImageFile, ...]:
@@ -331,7 +361,7 @@ def test_images(run: runs.Run) -> tuple[ImageFile, ...]:
     Raises:
         InputError: the folder is gone.
     """
-    from imgclf.data.split import test_part
+    from imgclf.data.split_file import test_part
 
     config = runs.read_json(run / runs.CONFIG)
     folder = Path(config["data"]["folder"])

@@ -1,16 +1,18 @@
-"""`imgclf data`: looks at images as a training would. Imports nothing heavy to show its help."""
+"""`imgclf data`: images as a training takes them: unpacked, split, looked at. Its help is fast."""
 
 from pathlib import Path
+from typing import Any
 
 import click
 
 from imgclf.cli.main import common_options
+from imgclf.cli.settings import given_settings, setting_options
 from imgclf.config import AUGMENTATIONS
 
 
-@click.group(short_help="See what a training would see.")
+@click.group(short_help="Unpack images, split them, see what a training would see.")
 def command() -> None:
-    """Look at a folder of images as a training would."""
+    """Images as a training takes them."""
 
 
 @command.command("unpack")
@@ -19,10 +21,11 @@ def command() -> None:
 @click.option("--class-names", help="Names in the order of the labels, separated by commas, or a file with one a line.")
 @common_options
 def unpack_(archives: tuple[Path, ...], out: Path, class_names: str | None) -> None:
-    """Turn ARCHIVES of small images into class folders.
+    """Turn ARCHIVES into class folders.
 
-    Takes the IDX files of MNIST and Fashion-MNIST (.gz or not), the python version of CIFAR-10 and CIFAR-100 (.tar.gz)
-    and the .npz files of Keras. Nothing is downloaded, and nothing in the archives is executed.
+    Takes a .zip or .tar (.gz, .bz2, .xz) of class folders; of small images the IDX files of MNIST and Fashion-MNIST
+    (.gz or not), the python version of CIFAR-10 and CIFAR-100 (.tar.gz) and the .npz files of Keras. Nothing is
+    downloaded, nothing in the archives is executed, and nothing is written outside of the new folder.
     """
     from imgclf.data.unpack import unpack
 
@@ -60,3 +63,23 @@ def preview(data: Path, augment: str, flip: bool, image_size: int, seed: int, ou
     from imgclf.report.preview import contact_sheet
 
     click.echo(contact_sheet(data, out, augment=augment, flip=flip, size=image_size, seed=seed))
+
+
+@command.command()
+@click.argument("data", type=click.Path(path_type=Path), required=False)
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), default=Path("split.csv"), show_default=True)
+@click.option("--folds", type=click.IntRange(3), help="Write this many files for cross-validation: split-1.csv, ...")
+@setting_options("csv", "classes", "exclude_classes", "split", "group_by", "drop_leaks", "val_share",
+                 "test_share", "seed", "workers")  # fmt: skip
+@common_options
+def split(data: Path | None, out: Path, folds: int | None, **options: Any) -> None:
+    """Write which image of DATA is for training, validation and test, as a table that may be edited.
+
+    `imgclf train DATA --split split.csv` trains with it. Copies, near-copies and groups are never torn apart.
+    """
+    from imgclf.config import TrainConfig
+    from imgclf.data.prepare import write_parts
+
+    for path, images in write_parts(data, TrainConfig().replace(**given_settings(options)), out, folds):
+        counts = {part: sum(row.values()) for part, row in images.counts().items()}
+        click.echo(f"{path}: " + ", ".join(f"{counts.get(part, 0)} {part}" for part in ("train", "val", "test")))

@@ -20,7 +20,10 @@ def command(run: Path, data: Path | None, model: Path | None, output: str, predi
     """Measure RUN (a run folder or a model file) on its own test part, or on DATA, a folder of labelled images."""
     from imgclf.classifier import Classifier, load
     from imgclf.errors import CheckFailed
+    from imgclf.runs import require_own
 
+    if predictions is not None:
+        require_own(predictions, "path,label,prediction,probability,loss")
     classifier = load(run)
     if model is not None:
         classifier = Classifier(load(model, classifier.classes).predictor, classifier.run)

@@ -1,5 +1,7 @@
 """The `imgclf` command: groups, errors, exit codes. May import click and errors; commands are loaded when used."""
 
+import contextlib
+import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -10,6 +12,7 @@ import click
 
 from imgclf import __version__
 from imgclf.errors import ImgclfError
+from imgclf.progress import printable
 
 # What people want to do -> command -> (module with a click command named `command`, one line of help).
 COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
@@ -20,7 +23,9 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "export": ("imgclf.cli.export", "Write mobile files of a run and prove them."),
     },
     "Look at data and networks": {
-        "data": ("imgclf.cli.data", "See what a training would see."),
+        "check": ("imgclf.cli.check", "Find what is wrong with a folder of images, before it costs a training."),
+        "data": ("imgclf.cli.data", "Unpack images, split them, see what a training would see."),
+        "review": ("imgclf.cli.review", "Go through likely label errors on a local page."),
         "explain": ("imgclf.cli.explain", "Look into a network: its kernels, and an image after each layer."),
         "weights": ("imgclf.cli.weights", "ImageNet weights: what is in the cache, and fetching more."),
         "backbones": ("imgclf.cli.backbones", "The networks to start from."),
@@ -51,12 +56,12 @@ class _Commands(click.Group):
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="imgclf")
 def main() -> None:
-    r"""A folder of labelled images in, a measured classifier and proven mobile files out.
+    """A folder of labelled images in, a measured classifier and proven mobile files out.
 
     \b
     imgclf train photos --out runs/first
     imgclf predict runs/first new/*.jpg
-    """
+    """  # noqa: D301 (click wants the backspace itself)
 
 
 def run(arguments: Sequence[str] | None = None) -> None:
@@ -66,8 +71,12 @@ def run(arguments: Sequence[str] | None = None) -> None:
         code = main.main(args=None if arguments is None else list(arguments), standalone_mode=False)
     except click.exceptions.Exit as stop:
         code = stop.exit_code
+    except click.UsageError as error:
+        path = error.ctx.command_path if error.ctx else "imgclf"
+        _fail(f"{error.format_message().rstrip('.')}; see `{path} --help`")
+        code = 2
     except click.ClickException as error:
-        error.show()
+        _fail(error.format_message())
         code = 2
     except (KeyboardInterrupt, click.Abort):
         _fail("interrupted")
@@ -80,6 +89,12 @@ def run(arguments: Sequence[str] | None = None) -> None:
             raise
         _fail(str(error))
         code = error.exit_code
+    except OSError as error:  # a path too long, a disk that is full: not foreseen where it happened
+        if debug:
+            raise
+        where = f"{error.filename}: " if error.filename else ""
+        _fail(f"{where}{error.strerror or error}; check the path, the disk and your rights to it")
+        code = 3 if error.errno in (errno.ENOSPC, errno.EIO, errno.EROFS, errno.EFBIG) else 2
     except Exception as error:
         if debug:
             raise
@@ -90,7 +105,8 @@ def run(arguments: Sequence[str] | None = None) -> None:
 
 
 def _fail(text: str) -> None:
-    click.echo(f"error: {text}", err=True)
+    with contextlib.suppress(OSError):
+        click.echo(f"error: {printable(text)}", err=True)
 
 
 def common_options(command: Any) -> Any:

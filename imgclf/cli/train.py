@@ -2,14 +2,14 @@
 
 import shlex
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 
 from imgclf.cli.main import common_options
-from imgclf.config import Setting, TrainConfig
+from imgclf.cli.settings import given_settings, setting_options
+from imgclf.config import TrainConfig
 
 
 class _Grouped(click.Command):
@@ -27,55 +27,27 @@ class _Grouped(click.Command):
                 formatter.write_dl(records)
 
 
-def setting_options(function: Callable[..., None]) -> Callable[..., None]:
-    """One option per row of TrainConfig; an option that is not given is absent from the settings."""
-    for spec in reversed(TrainConfig.describe()):
-        function = _option(spec)(function)
-    return function
-
-
-def _option(spec: Setting) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    default = f"default: {_shown_default(spec)}"
-    limits = f"{spec.limits}; " if spec.limits is not None else ""
-    text = f"{spec.help}  [{limits}{default}]"
-    if spec.kind is bool:
-        return click.option(f"{spec.option}/--no-{spec.option[2:]}", spec.name, default=None, help=text)
-    kind: Any = {int: int, float: float}.get(spec.kind, str)
-    metavar = "|".join(spec.choices) if spec.choices and spec.kind is not tuple else None
-    if spec.kind is tuple:
-        metavar = ",".join(spec.choices)
-    return click.option(spec.option, spec.name, type=kind, default=None, metavar=metavar, help=text)
-
-
-def _shown_default(spec: Setting) -> str:
-    if spec.auto:
-        return spec.auto
-    if isinstance(spec.default, tuple):
-        return ",".join(spec.default)
-    return {True: "on", False: "off"}.get(spec.default, spec.default) if spec.kind is bool else str(spec.default)
-
-
 @click.command(cls=_Grouped, short_help="Train on a folder of labelled images.")
-@click.argument("data", type=click.Path(path_type=Path))
+@click.argument("data", type=click.Path(path_type=Path), required=False)
 @click.option("--out", type=click.Path(path_type=Path), help="Run folder to make.  [default: runs/NAME]")
 @click.option("--overwrite", is_flag=True, help="Replace an earlier run at --out.")
 @click.option("--config", type=click.Path(path_type=Path), help="Settings of a config.json; options go before them.")
-@setting_options
+@setting_options()
 @common_options
-def command(data: Path, out: Path | None, overwrite: bool, config: Path | None, **options: Any) -> None:
+def command(data: Path | None, out: Path | None, overwrite: bool, config: Path | None, **options: Any) -> None:
     """Train a classifier on DATA, a folder with one folder of images per class.
 
-    DATA may also hold train/, val/ and test/ folders of class folders. Nothing in it is touched. The run folder gets
+    DATA may also hold train/, val/ and test/ folders of class folders, or be an archive (.zip, .tar) of all that, or a
+    table (.csv) of paths and labels. Nothing in it is touched. The run folder gets
     the model, its measures on the test images, mobile files that are proven to behave like it, and report.html.
     """
     from imgclf import runs
+    from imgclf.data.sources import name_of
     from imgclf.pipeline import read_settings, train_folder
 
-    given = {name: value for name, value in options.items() if value is not None}
-    if isinstance(given.get("formats"), str):
-        given["formats"] = tuple(item.strip() for item in given["formats"].split(",") if item.strip())
+    given = given_settings(options)
     settings = TrainConfig().replace(**{**(read_settings(config) if config else {}), **given})
-    root = out or runs.free_folder(data.resolve().name)
+    root = out or runs.free_folder(name_of(data, settings.csv))
     shown = shlex.join(["imgclf", *sys.argv[1:]])
     outcome = train_folder(data, root, settings, overwrite=overwrite, command=shown)
     _print(outcome)

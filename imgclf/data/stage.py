@@ -77,7 +77,8 @@ def stage(images: ImageSet, folder: Path, image_size: tuple[int, int], workers: 
     staged = StagedSet(folder, images.classes, _plan(images, folder))
     sources = {image.path: image for image in images.usable}
     jobs = [_job(item, sources[item.source], short_side) for part in PARTS for item in staged.parts[part]]
-    _require_apart(folder, images.root)
+    if not images.listed:
+        _require_apart(folder, images.root)
     try:
         _prepare(staged, image_size)
         jobs = [job for job in jobs if not _is_done(job)]
