@@ -70,7 +70,7 @@ class Diagnosis:
     suspects: tuple[Suspect, ...] = ()
 
     def with_suspects(self, suspects: Sequence[Suspect]) -> "Diagnosis":
-        """The same with the images whose label is probably wrong, as one more finding."""
+        """The same with the images whose label is probably wrong, as the first of the warnings: they were asked for."""
         if not suspects:
             return self
         own = {image.path.absolute(): image.path for image in self.images.images}
@@ -81,7 +81,7 @@ class Diagnosis:
                         "wrong labels teach the network mistakes and make a good one look bad",
                         "write them with --csv suspects.csv, go through them with `imgclf review suspects.csv`, and "
                         "train with --fixes suspects.csv", items)  # fmt: skip
-        ordered = sorted([*self.findings, found], key=lambda finding: LEVELS.index(finding.level))
+        ordered = sorted([found, *self.findings], key=lambda finding: LEVELS.index(finding.level))
         return Diagnosis(self.images, tuple(ordered), tuple(suspects))
 
     def of(self, kind: str) -> Finding | None:
