@@ -4,6 +4,7 @@ import contextlib
 import io
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,6 +17,10 @@ import pytest
 from PIL import Image
 
 from tests.browser import Browser
+
+# Started in the background, a shell may have Ctrl-C ignored, and every child would inherit that.
+with contextlib.suppress(ValueError):  # not in the main thread
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 SHARED = Path(os.environ.get("IMGCLF_SHARED", Path(__file__).parents[2] / "shared"))
 

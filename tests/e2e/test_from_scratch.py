@@ -181,7 +181,7 @@ def test_a_run_that_is_gone_on_from_is_never_lost_and_never_tested_on_in_silence
     same = imgclf_here("train", photos, "--out", tmp_path / "same", *common)
     other = imgclf_here("train", photos, "--out", tmp_path / "other", *common, "--seed", "1")
     assert same.returncode == 0 and "were trained on" not in same.stderr, same.stderr
-    assert "test images were trained on by" in other.stderr
+    assert "images were trained on by" in other.stderr
     assert any(
         "trained on by" in note for note in json.loads((tmp_path / "other" / "config.json").read_text())["notes"]
     )
