@@ -8,7 +8,7 @@ from imgclf import pipeline, predict, runs
 from imgclf.config import TrainConfig
 from imgclf.data.check import check as check_images
 from imgclf.data.diagnosis import Diagnosis
-from imgclf.data.sources import name_of, open_source
+from imgclf.data.sources import open_source, run_name
 from imgclf.errors import InputError
 from imgclf.evaluation.evaluate import Evaluation, evaluate
 from imgclf.evaluation.metrics import Metrics
@@ -123,7 +123,7 @@ def train(
     """
     config = TrainConfig().replace(**settings)
     source = None if data is None else Path(data)
-    root = Path(out) if out is not None else runs.free_folder(name_of(source, config.csv))
+    root = Path(out) if out is not None else runs.free_folder(run_name(source, config.csv))
     shown = ", ".join(
         [
             repr(data if data is None else str(data)),

@@ -42,12 +42,12 @@ def command(data: Path | None, out: Path | None, overwrite: bool, config: Path |
     the model, its measures on the test images, mobile files that are proven to behave like it, and report.html.
     """
     from imgclf import runs
-    from imgclf.data.sources import name_of
+    from imgclf.data.sources import run_name
     from imgclf.pipeline import read_settings, train_folder
 
     given = given_settings(options)
     settings = TrainConfig().replace(**{**(read_settings(config) if config else {}), **given})
-    root = out or runs.free_folder(name_of(data, settings.csv))
+    root = out or runs.free_folder(run_name(data, settings.csv))
     shown = shlex.join(["imgclf", *sys.argv[1:]])
     outcome = train_folder(data, root, settings, overwrite=overwrite, command=shown)
     _print(outcome)

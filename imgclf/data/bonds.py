@@ -44,8 +44,8 @@ def doubted(images: Sequence[ImageFile], pairs: Sequence[Pair] = ()) -> list[tup
 
 
 def kin(images: Sequence[ImageFile], pairs: Sequence[Pair] = ()) -> dict[str, set[str]]:
-    """What each picture is the same as or nearly: its name (`name_of`) -> names, its own among them."""
-    related = {name_of(image): {name_of(image)} for image in images}
+    """What each picture is the same as or nearly: its name (`identity`) -> names, its own among them."""
+    related = {identity(image): {identity(image)} for image in images}
     for pair in pairs:
         if pair.first in related and pair.second in related:
             related[pair.first].add(pair.second)
@@ -53,7 +53,7 @@ def kin(images: Sequence[ImageFile], pairs: Sequence[Pair] = ()) -> dict[str, se
     return related
 
 
-def name_of(image: ImageFile) -> str:
+def identity(image: ImageFile) -> str:
     """What a picture is known by: its pixels, or the bytes of its file where these were not looked at."""
     return image.pixels or image.key
 

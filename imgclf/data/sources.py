@@ -50,7 +50,7 @@ def open_source(
         raise InputError(error.what.replace(str(folder), str(data)), error.fix) from None
 
 
-def name_of(data: Path | None, csv: str | Path | None) -> str:
+def run_name(data: Path | None, csv: str | Path | None) -> str:
     """What a run on these images is called: the name of the folder, table or archive, without its ending."""
     named = (data if data is not None else Path(csv or "images")).resolve()
     if named.is_dir():

@@ -11,7 +11,7 @@ from dataclasses import replace
 from itertools import chain
 from typing import cast
 
-from imgclf.data.bonds import doubted, kin, name_of
+from imgclf.data.bonds import doubted, identity, kin
 from imgclf.data.draw import Draw
 from imgclf.data.imageset import PARTS, ImageFile, ImageSet, Part
 from imgclf.data.similar import Pair
@@ -194,11 +194,11 @@ def leaks(images: ImageSet, pairs: Sequence[Pair] = ()) -> list[tuple[ImageFile,
     usable = sorted(images.usable, key=lambda image: image.place)
     first: dict[str, ImageFile] = {}
     for image in usable:
-        first.setdefault(name_of(image), image)
+        first.setdefault(identity(image), image)
     related = kin(usable, pairs)
     found = []
     for image in usable:
-        earliest = min((first[name] for name in related[name_of(image)]), key=lambda other: other.place)
+        earliest = min((first[name] for name in related[identity(image)]), key=lambda other: other.place)
         if PARTS.index(earliest.part or "train") < PARTS.index(image.part or "train"):
             found.append((earliest, image))
     return found
@@ -217,13 +217,13 @@ def without_leaks(images: ImageSet, pairs: Sequence[Pair] = ()) -> ImageSet:
     """Leave out what a later part holds too: of train and test the training copy."""
     last: dict[str, int] = {}
     for image in images.usable:
-        name = name_of(image)
+        name = identity(image)
         last[name] = max(last.get(name, 0), PARTS.index(image.part or "train"))
     related = kin(images.usable, pairs)
 
     def stays(image: ImageFile) -> bool:
         return image.verdict == "unreadable" or PARTS.index(image.part or "train") == max(
-            last[name] for name in related[name_of(image)]
+            last[name] for name in related[identity(image)]
         )
 
     return images.with_images(image for image in images.images if stays(image))
