@@ -19,6 +19,7 @@ COLORS = ("auto", "rgb", "grayscale")
 OPTIMIZERS = ("auto", "adam", "adamw", "sgd", "rmsprop", "lion")
 SCHEDULES = ("auto", "constant", "cosine", "step", "plateau", "one-cycle")
 LOSSES = ("auto", "cross-entropy", "focal")
+BALANCES = ("auto", "none", "weights", "sampler", "focal")
 NORMALIZATIONS = ("auto", "unit", "symmetric", "data")
 FORMATS = ("float32", "float16")
 
@@ -118,6 +119,14 @@ class TrainConfig:
     unfreeze: str = _setting(
         "auto", "What fine-tuning trains: the top N blocks of the backbone, all, or auto.", TRAINING
     )
+    time_budget: str | None = _setting(
+        None, "Time for everything, such as 90s, 10m or 1h30m: epochs and views are chosen to end in it.", TRAINING,
+        auto="none",
+    )  # fmt: skip
+    lr: str | None = _setting(
+        None, "auto finds the rate of fine-tuning, or of training from scratch, by a range test and draws its curve.",
+        TRAINING, choices=("auto",), auto="off",
+    )  # fmt: skip
     learning_rate: float | None = _setting(
         None, "Learning rate of the head stage (or of the whole training, from scratch).", TRAINING,
         limits=Range(1e-7, 1.0), auto="0.001; from scratch the recipe's",
@@ -139,6 +148,14 @@ class TrainConfig:
     loss: str = _setting(
         "auto", "Loss; auto takes cross-entropy, focal weighs down images that are easy.", TRAINING, choices=LOSSES
     )
+    balance: str = _setting(
+        "auto", "Classes of different sizes: weights lets rare ones count more, sampler shows them more often, focal "
+        "is the loss of that name; auto weighs from 20 to 1.", TRAINING, choices=BALANCES,
+    )  # fmt: skip
+    teacher: str | None = _setting(
+        None, "Finished run, usually of a larger network, whose probabilities are half of every training label.",
+        TRAINING, auto="none",
+    )  # fmt: skip
     weight_decay: float | None = _setting(
         None, "Weight decay.", TRAINING, limits=Range(0, 1), auto="0.0001; from scratch the recipe's"
     )
@@ -147,6 +164,24 @@ class TrainConfig:
     label_smoothing: float | None = _setting(
         None, "Label smoothing, after the head stage.", TRAINING, limits=Range(0, 0.5),
         auto="0; from scratch the recipe's",
+    )  # fmt: skip
+    head_search: bool = _setting(
+        True, "Try weight decays and dropouts for the head and take the best on the validation images.", TRAINING
+    )
+    layer_decay: float = _setting(
+        1.0, "Factor of the fine-tuning rate from each block to the one below it; 1 for one rate.", TRAINING,
+        limits=Range(0.1, 1.0),
+    )  # fmt: skip
+    weight_average: float | None = _setting(
+        None, "Momentum of a moving average of the weights, which is measured and kept in their place; 0 for none.",
+        TRAINING, limits=Range(0, 0.9999), auto="0.98 in fine-tuning; none from scratch",
+    )  # fmt: skip
+    accumulate: int = _setting(
+        1, "Steps whose gradients are averaged before the weights change.", TRAINING, limits=Range(1, 1024)
+    )
+    checkpoint_minutes: float = _setting(
+        10.0, "Minutes between checkpoints within an epoch; one is written at every epoch's end.", TRAINING,
+        limits=Range(0, 1440),
     )  # fmt: skip
     patience: int | None = _setting(
         None, "Epochs without a better validation loss before a stage stops.", TRAINING,
@@ -160,9 +195,10 @@ class TrainConfig:
         None, "Mirror training images left to right; off where that changes the meaning.", DATA,
         auto="on; off for grey images of 64 pixels or less, which often are letters and digits",
     )  # fmt: skip
-    views: int = _setting(
-        1, "Readings of each image for the head stage: 1 is the image as it is, more add augmented ones.", DATA,
-        limits=Range(1, 64),
+    views: int | None = _setting(
+        None, "Readings of each training image that are computed once: 1 is the image as it is, more add varied ones; "
+        "0 varies anew every epoch.", DATA, limits=Range(0, 64),
+        auto="3; 1 for the head alone; 0 on a GPU or where everything trains",
     )  # fmt: skip
     val_share: float | None = _setting(
         None, "Share of the images for validation, where the folder has no val part.", DATA, limits=Range(0.01, 0.8),
@@ -188,6 +224,10 @@ class TrainConfig:
     split: str | None = _setting(
         None, "Parts of an earlier run or of a split.csv; new images are placed beside them.", DATA,
         auto="drawn anew; those of a run that --overwrite replaces stay",
+    )  # fmt: skip
+    from_run: str | None = _setting(
+        None, "Finished run to continue on a grown folder: its network, parts and classes stay, new classes get "
+        "outputs. Trains the head only, unless --fine-tune-epochs is given.", DATA, auto="none",
     )  # fmt: skip
     group_by: str | None = _setting(
         None, "Regular expression for paths; images for which its parentheses catch the same share a part.", DATA,

@@ -1,13 +1,16 @@
-"""Progress and notes on stderr: tqdm bars on a terminal, plain lines elsewhere. May import tqdm only.
+"""Progress and notes on stderr: tqdm bars on a terminal, plain lines elsewhere. May import tqdm and errors only.
 
 The only place of imgclf that writes progress. Results go to stdout, and that is the command line's business.
 """
 
+import re
 import sys
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
+
+from imgclf.errors import InputError
 
 T = TypeVar("T")
 
@@ -20,6 +23,17 @@ def set_quiet(quiet: bool) -> None:
     """Turn all progress and notes off (`--quiet`) or on again; warnings are always shown."""
     global _quiet
     _quiet = quiet
+
+
+@contextmanager
+def muted() -> Iterator[None]:
+    """No progress and no notes within the block; warnings are still shown."""
+    before = _quiet
+    set_quiet(True)
+    try:
+        yield
+    finally:
+        set_quiet(before)
 
 
 def say(line: str) -> None:
@@ -127,6 +141,22 @@ def duration(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60} s" if whole % 60 and whole < 600 else f"{round(whole / 60)} min"
     return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def parse_duration(text: str) -> float:
+    """The seconds of a time span: `90s`, `10m`, `1.5h`, `1h30m`; a number alone is seconds.
+
+    Raises:
+        InputError: it is none, or none that is longer than nothing.
+    """
+    words = text.strip().lower().replace(" ", "")
+    number = r"\d+(?:\.\d*)?|\.\d+"
+    parts = re.fullmatch(rf"(?:({number})h)?(?:({number})m(?:in)?)?(?:({number})s?)?", words)
+    numbers = parts.groups() if parts else ()
+    seconds = sum((float(part) * unit for part, unit in zip(numbers, (3600, 60, 1), strict=False) if part), 0.0)
+    if seconds <= 0:
+        raise InputError(f"{text!r} is not a time span", "expected for example 90s, 10m or 1h30m")
+    return seconds
 
 
 def plural(count: int, noun: str) -> str:

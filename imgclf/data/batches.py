@@ -1,7 +1,7 @@
 """Staged images as batches of pixels, decoded once where there is room: the only module of data/ with TensorFlow."""
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -68,6 +68,44 @@ def batches(
     return dataset.prefetch(tf.data.AUTOTUNE)
 
 
+def read_in_order(
+    paths: Sequence[Path], image_size: tuple[int, int], batch_size: int, *, channels: int = 3,
+    draws: NDArray[np.float32] | None = None, vary: Callable[[Any, Any], Any] | None = None,
+) -> Any:  # fmt: skip
+    """Any staged files, in their order, read as `batches` reads them.
+
+    Args:
+        paths: staged files.
+        image_size: (height, width) in pixels.
+        batch_size: images a batch; the last may be smaller.
+        channels: 3 or 1.
+        draws: random numbers of each image, float32 `(n, k)`, for `vary`.
+        vary: images `(1, H, W, channels)` and their draws `(1, k)` to varied images.
+
+    Returns:
+        A `tf.data.Dataset` of batches `(images, empty labels)`: float32 `(n, H, W, channels)`, values 0..255, and
+        float32 `(n, 0)`.
+    """
+    names = [str(path) for path in paths]
+    numbers = draws if draws is not None else np.zeros((len(names), 0), np.float32)
+
+    def read(name: Any, drawn: Any) -> tuple[Any, Any]:
+        # what keras.utils.image_dataset_from_directory does with a file
+        image = tf.image.decode_image(tf.io.read_file(name), channels=3, expand_animations=False)
+        image = tf.image.resize(image, image_size, method="bilinear")
+        images = tf.ensure_shape(image, (*image_size, 3))[None]
+        if channels == 1:
+            images = tf.tensordot(images, LUMA[:, None], 1)
+        if vary is not None:
+            # one by one: the sine of an image's angle differs in its last bit with the image's place in a batch
+            images = vary(images, drawn[None])
+        return images[0], drawn[:0]
+
+    dataset = tf.data.Dataset.from_tensor_slices((names, numbers))
+    dataset = dataset.map(read, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    return dataset.batch(batch_size).prefetch(2)
+
+
 def place_for(size: int, folder: Path) -> Place:
     """Where decoded images of `size` bytes are kept: in memory, in a file in `folder`, or nowhere."""
     if size <= MEMORY_SHARE * psutil.virtual_memory().available:
@@ -83,12 +121,14 @@ class DecodedImages:
     Attributes:
         count: number of images.
         place: where they are kept.
+        order: number of an epoch to the positions of its images; None: each image once, by the seed.
     """
 
     def __init__(
         self, staged: StagedSet, part: Part, image_size: tuple[int, int], batch_size: int, *,
-        channels: int = 3, seed: int = 0,
+        channels: int = 3, seed: int = 0, order: Callable[[int], NDArray[np.int64]] | None = None,
     ) -> None:  # fmt: skip
+        self.order = order
         self.staged, self.part, self.image_size, self.batch_size = staged, part, image_size, batch_size
         self.channels, self.seed = channels, seed
         self.count = len(staged.parts[part])
@@ -102,19 +142,14 @@ class DecodedImages:
     def epoch(self, number: int, augment: Augment | None = None) -> Any:
         """The batches of one epoch in an order fixed by the seed and the epoch's number, augmented."""
         seed = (self.seed * 100_003 + number) % 2**32
-        if self.place == "nothing":
-            dataset = batches(self.staged, self.part, self.image_size, self.batch_size, channels=self.channels,
-                              shuffle=True, seed=seed)  # fmt: skip
-        else:
-            dataset = self._picked(np.random.default_rng(seed).permutation(self.count))
+        order = self.order(number) if self.order is not None else np.random.default_rng(seed).permutation(self.count)
+        dataset = self._picked(order)
         if augment is not None:
             dataset = augment(dataset, number)
         return dataset.prefetch(2)
 
     def in_order(self) -> Any:
         """The batches in the order of `staged.parts[part]`, as they are."""
-        if self.place == "nothing":
-            return batches(self.staged, self.part, self.image_size, self.batch_size, channels=self.channels)
         return self._picked(np.arange(self.count)).prefetch(2)
 
     def statistics(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -127,8 +162,18 @@ class DecodedImages:
         return tuple(mean.tolist()), tuple(np.sqrt(np.maximum(squares / count - mean**2, 0)).tolist())
 
     def _picked(self, order: NDArray[np.int64]) -> Any:
+        if self.place == "nothing":
+            return self._read(order)
         picks = tf.data.Dataset.from_tensor_slices(order).batch(self.batch_size)
         return picks.map(self._pick, num_parallel_calls=1, deterministic=True)
+
+    def _read(self, order: NDArray[np.int64]) -> Any:
+        """Decoded anew, to the pixels that would have been kept."""
+        items = [self.staged.parts[self.part][position] for position in order]
+        images = read_in_order([item.path for item in items], self.image_size, self.batch_size, channels=self.channels)
+        labels = np.eye(len(self.staged.classes), dtype=np.float32)[[item.label for item in items]]
+        targets = tf.data.Dataset.from_tensor_slices(labels).batch(self.batch_size)
+        return tf.data.Dataset.zip(images, targets).map(lambda batch, target: (tf.round(batch[0]), target))
 
     @cached_property
     def _pick(self) -> Any:

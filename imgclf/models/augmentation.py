@@ -3,16 +3,21 @@
 The recipes run in tf.data only; nothing of them ever becomes part of a saved or exported graph.
 """
 
+import hashlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
+from numpy.typing import NDArray
 
 from imgclf.pixels import LUMA
 
 VALUE_RANGE = (0.0, 255.0)
+DRAWS = 5  # random numbers that an image takes in "light" and "shift"
+KEYED = ("light", "shift")  # what a view of an image shows depends on the image, the seed and its number only
 
 # A `tf.data.Dataset` of batches and a number (of the epoch, or of the view) to the dataset with varied images.
 Augment = Callable[[Any, int], Any]
@@ -36,16 +41,16 @@ def augmenter(name: str, *, flip: bool = True, seed: int = 0, mix: bool = False)
 
     Returns:
         None for "none", otherwise a function: a dataset of batches `(images, labels)`, float32 `(n, H, W, 3)` with
-        values 0..255 and float32 one-hot `(n, C)`, and the number of the epoch, to a dataset of the same form. The
-        numbers of "shift" and "light" depend on seed, epoch and batch only; the others' go on from epoch to epoch.
+        values 0..255 and float32 one-hot `(n, C)`, and the number of the epoch, to a dataset of the same form. Random
+        numbers depend on seed, epoch and batch only.
 
     RandAugment: Cubuk 2019, arXiv 1909.13719; cut-out: DeVries 2017, arXiv 1708.04552; GridMask: Chen 2020, arXiv
     2001.04086; CutMix: Yun 2019, arXiv 1905.04899; MixUp: Zhang 2017, arXiv 1710.09412.
     """
     if name == "none":
         return None
-    view = random_shift if name == "shift" else random_view
-    vary = tf.function(lambda number, batch: (view(batch[0], (seed, number), flip=flip), batch[1]))
+    view = _view(name)
+    vary = tf.function(lambda number, batch: (view(batch[0], _draws(batch[0], (seed, number)), flip=flip), batch[1]))
     strengthen = None if name in ("light", "shift") else _cv_function(name == "strong", seed, mix)
 
     def augment(dataset: Any, number: int) -> Any:
@@ -55,13 +60,37 @@ def augmenter(name: str, *, flip: bool = True, seed: int = 0, mix: bool = False)
         dataset = tf.data.Dataset.zip(numbers, dataset).map(
             lambda number, batch: vary(number, batch), num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
         )
-        return dataset if strengthen is None else dataset.map(strengthen, num_parallel_calls=1, deterministic=True)
+        if strengthen is None:
+            return dataset
+        numbered = tf.data.Dataset.zip(numbers, dataset)
+        return numbered.map(lambda number, batch: strengthen(number, *batch), num_parallel_calls=1, deterministic=True)
 
     return augment
 
 
+def view_draws(keys: Sequence[str], seed: int, view: int) -> NDArray[np.float32]:
+    """The random numbers of one view of images: float32 `(n, DRAWS)` in 0..1, by each image's key alone."""
+    digests = [hashlib.blake2b(f"{key}/{seed}/{view}".encode(), digest_size=4 * DRAWS).digest() for key in keys]
+    numbers: NDArray[np.float32] = np.frombuffer(b"".join(digests), np.uint32).reshape(-1, DRAWS) / np.float32(2**32)
+    return numbers.astype(np.float32)
+
+
+def keyed_view(name: str, *, flip: bool) -> Callable[[Any, Any], Any]:
+    """The recipe as a function of images `(n, H, W, channels)` and their draws `(n, DRAWS)`; `name` is one of KEYED."""
+    view = _view(name)
+    return lambda images, draws: view(images, draws, flip=flip)
+
+
+def _view(name: str) -> Callable[..., Any]:
+    return random_shift if name == "shift" else random_view
+
+
+def _draws(images: Any, seed: tuple[int, Any]) -> Any:
+    return tf.random.stateless_uniform((tf.shape(images)[0], DRAWS), tf.cast(tf.stack(seed), tf.int64))
+
+
 def random_view(
-    images: Any, seed: tuple[int, Any], *, flip: bool, rotation: float = 0.05, zoom: float = 0.3, contrast: float = 0.25
+    images: Any, draws: Any, *, flip: bool, rotation: float = 0.05, zoom: float = 0.3, contrast: float = 0.25
 ) -> Any:
     """Flip, rotate and zoom each image of a batch by one bilinear transformation, and change its contrast.
 
@@ -70,7 +99,7 @@ def random_view(
 
     Args:
         images: float32 `(n, H, W, channels)`, values 0..255.
-        seed: two integers; the same give the same.
+        draws: evenly spread random numbers, float32 `(n, DRAWS)`, 0..1.
         flip: mirror half of the images left to right.
         rotation: largest angle to either side, in turns (0.05 is 18 degrees).
         zoom: an image shows between 1 - zoom and 1 of each side, drawn apart for height and width.
@@ -79,12 +108,12 @@ def random_view(
     Returns:
         As `images`.
     """
-    ops, count = keras.ops, tf.shape(images)[0]
+    ops = keras.ops
     height, width = images.shape[1:3]
-    draws = tf.unstack(tf.random.stateless_uniform((5, count), tf.cast(tf.stack(seed), tf.int64)))
+    numbers = tf.unstack(draws, DRAWS, axis=1)
 
     def between(low: float, high: float) -> Any:
-        return low + draws.pop() * (high - low)
+        return low + numbers.pop() * (high - low)
 
     angle = between(-rotation, rotation) * (2 * math.pi)
     down, across, factor = between(1 - zoom, 1), between(1 - zoom, 1), between(1 - contrast, 1 + contrast)
@@ -101,7 +130,7 @@ def random_view(
     return tf.clip_by_value(images * factor + mean * (1 - factor), *VALUE_RANGE)
 
 
-def random_shift(images: Any, seed: tuple[int, Any], *, flip: bool, shift: float = 0.125, hole: float = 0.25) -> Any:
+def random_shift(images: Any, draws: Any, *, flip: bool, shift: float = 0.125, hole: float = 0.25) -> Any:
     """Flip each image of a batch, shift it by whole pixels, and cut a square hole into it.
 
     The usual augmentation of CIFAR (He 2015, arXiv 1512.03385: padding by 4 pixels and cropping) with cut-out (DeVries
@@ -110,7 +139,7 @@ def random_shift(images: Any, seed: tuple[int, Any], *, flip: bool, shift: float
 
     Args:
         images: float32 `(n, H, W, channels)`, values 0..255.
-        seed: two integers; the same give the same.
+        draws: evenly spread random numbers, float32 `(n, DRAWS)`, 0..1.
         flip: mirror half of the images left to right.
         shift: largest shift to any side, as a share of the side.
         hole: side of the hole, as a share of the image's shorter side.
@@ -118,29 +147,34 @@ def random_shift(images: Any, seed: tuple[int, Any], *, flip: bool, shift: float
     Returns:
         As `images`.
     """
-    ops, count = keras.ops, tf.shape(images)[0]
+    ops = keras.ops
     height, width = images.shape[1:3]
-    draws = tf.unstack(tf.random.stateless_uniform((5, count), tf.cast(tf.stack(seed), tf.int64), -1.0, 1.0))
-    down, across = tf.round(draws[0] * shift * height), tf.round(draws[1] * shift * width)
-    mirrored = ops.sign(draws[2]) if flip else ops.ones_like(down)
+    signed = tf.unstack(draws * 2 - 1, DRAWS, axis=1)
+    down, across = tf.round(signed[0] * shift * height), tf.round(signed[1] * shift * width)
+    mirrored = ops.sign(signed[2]) if flip else ops.ones_like(down)
     zero, one = ops.zeros_like(down), ops.ones_like(down)
     start = tf.where(mirrored < 0, width - 1.0, 0.0) + across
     matrix = ops.stack([mirrored, zero, start, zero, one, down, zero, zero], axis=1)
     images = ops.image.affine_transform(images, matrix, interpolation="nearest", fill_mode="reflect")
     half = hole * min(height, width) / 2
-    rows = abs(tf.range(height, dtype=tf.float32) - ((draws[3] + 1) / 2 * height)[:, None]) < half
-    columns = abs(tf.range(width, dtype=tf.float32) - ((draws[4] + 1) / 2 * width)[:, None]) < half
+    rows = abs(tf.range(height, dtype=tf.float32) - ((signed[3] + 1) / 2 * height)[:, None]) < half
+    columns = abs(tf.range(width, dtype=tf.float32) - ((signed[4] + 1) / 2 * width)[:, None]) < half
     inside = (rows[:, :, None] & columns[:, None, :])[..., None]
     return tf.where(inside, tf.reduce_mean(images, axis=(1, 2), keepdims=True), images)
 
 
 def _cv_function(strong: bool, seed: int, mix: bool) -> Any:
-    """The KerasCV part of medium and strong; its random numbers go on from call to call."""
+    """The KerasCV part of medium and strong; its random numbers depend on the seed and the batch's number."""
     layers = _cv_layers(strong, seed)
     mixers = _mixers(seed) if mix and strong else []
+    generators = [tf.random.get_global_generator()]
+    for layer in (*layers, *mixers):
+        generators += [item._random_generator for item in (layer, *getattr(layer, "_layers", ()))]
 
-    def strengthen(images: Any, labels: Any) -> tuple[Any, Any]:
+    def strengthen(number: Any, images: Any, labels: Any) -> tuple[Any, Any]:
         tf.random.set_seed(seed)  # some of KerasCV's operations have no seed of their own
+        for index, generator in enumerate(generators):  # they would go on from batch to batch
+            generator.state.assign(tf.stack([tf.constant(0, tf.int64), number, tf.constant(seed + index, tf.int64)]))
         shapes = images.shape, labels.shape
         grey = images.shape[-1] == 1  # some of RandAugment's operations know colour images only
         if grey:

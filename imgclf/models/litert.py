@@ -24,12 +24,15 @@ class LiteModel:
         source: the file, or its bytes.
         name: how errors call it; the file's path by default.
         threads: CPU threads; all cores by default.
+        pixels: whether the input must be an image; otherwise any `(N, height, width, channels)`.
 
     Raises:
         InputError: not a .tflite file, or not one with a single image input and a single output.
     """
 
-    def __init__(self, source: Path | bytes, name: str = "", threads: int | None = None) -> None:
+    def __init__(
+        self, source: Path | bytes, name: str = "", threads: int | None = None, *, pixels: bool = True
+    ) -> None:
         from ai_edge_litert.interpreter import Interpreter
 
         self.name = name or (str(source) if isinstance(source, Path) else "the converted network")
@@ -44,7 +47,7 @@ class LiteModel:
                              "expected a file made by `imgclf export`") from None  # fmt: skip
         inputs, outputs = self._interpreter.get_input_details(), self._interpreter.get_output_details()
         shape = [int(side) for side in inputs[0]["shape_signature"]] if len(inputs) == 1 else []
-        if len(shape) != 4 or shape[3] not in (1, 3) or min(shape[1:]) < 1 or len(outputs) != 1:
+        if len(shape) != 4 or (pixels and shape[3] not in (1, 3)) or min(shape[1:]) < 1 or len(outputs) != 1:
             raise InputError(f"{self.name} is not an image network ({_signature(inputs)} -> {_signature(outputs)})",
                              "expected one input (N, height, width, 3 or 1) and one output")  # fmt: skip
         self.input_shape: tuple[int, int, int] = (shape[1], shape[2], shape[3])

@@ -41,6 +41,10 @@ class Network:
         """Image to the output of a layer of the backbone."""
         return keras.Model(self.model.inputs[0], self.backbone.get_layer(layer).output, name="below")
 
+    def between(self, layer: str) -> Any:
+        """The output of a layer of the backbone to pooled features `(N, F)`."""
+        return keras.Model(self.backbone.get_layer(layer).output, self.features, name="between")
+
     def above(self, layer: str) -> Any:
         """The output of a layer of the backbone to what is trained."""
         return keras.Model(self.backbone.get_layer(layer).output, self.model.output, name="above")
@@ -63,8 +67,24 @@ class Network:
         return keras.Model(self.model.inputs[0], outputs, name="classifier")
 
 
-def load_head(network: Network, kernel: Any, bias: Any) -> None:
-    """Start the head from given weights: kernel `(F, C)` and bias `(C,)` of a softmax, also for two classes."""
+def load_head(network: Network, kernel: Any, bias: Any, classes: tuple[str, ...]) -> None:
+    """Start the head from given weights; a class that is new begins with its random ones, below all others.
+
+    Args:
+        network: whose head it is.
+        kernel: `(F, C)` of a softmax, also for two classes.
+        bias: `(C,)`.
+        classes: their names; classes are matched by name.
+    """
+    old = {name: index for index, name in enumerate(classes)}
+    places = [old.get(name) for name in network.classes]
+    known = [place for place in places if place is not None]
+    fresh = keras.initializers.GlorotUniform(seed=0)((kernel.shape[0], len(places)))
+    columns = [np.asarray(fresh)[:, number] if place is None else kernel[:, place]
+               for number, place in enumerate(places)]  # fmt: skip
+    least = float(min(bias[known])) if known else 0.0
+    kernel = np.stack(columns, axis=1)
+    bias = np.array([least if place is None else bias[place] for place in places])
     if network.binary:
         kernel, bias = kernel[:, 1:] - kernel[:, :1], bias[1:] - bias[:1]
     network.head.get_layer("scores").set_weights([kernel, bias])

@@ -1,122 +1,294 @@
-"""The part below the cut: frozen, so computed once per image and view. May import TensorFlow.
+"""The part below the cut: computed once per image and view, kept in the store. May import TensorFlow, models/, data/.
 
-The cut (docs/design.md, section 4) splits the network: below it everything is frozen, above it everything trains.
+The cut (docs/design.md, section 4) splits the network: below it everything is frozen, above it everything trains. What
+is below one cut may itself be computed from what is below a lower one: pixels, a block, the pooled features.
 """
 
+import hashlib
 import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from importlib import metadata
+from itertools import chain
+from typing import Any, Protocol
 
+import keras
 import numpy as np
-import tensorflow as tf
 from numpy.typing import NDArray
 
-from imgclf.models.convert import to_tflite
-from imgclf.models.litert import LiteModel
-from imgclf.progress import Bar, warn
+from imgclf.data.batches import read_in_order
+from imgclf.data.imageset import StagedImage
+from imgclf.errors import SetupError
+from imgclf.models import augmentation
+from imgclf.models.build import input_tensors, output_tensor
+from imgclf.progress import Bar
+from imgclf.training.engine import BATCH, build_engine
+from imgclf.training.store import LIMIT_VARIABLE, Rows, Space, make_room
 
 Array = NDArray[np.float32]
+Positions = NDArray[np.int64]
 
-TRIAL_IMAGES = 8
-# Largest difference between LiteRT and Keras, as a share of the largest activation, that counts as the same network.
-# Measured: 1e-6 to 2e-5 for the backbones of the table; a wrong conversion is off by 1 or is NaN.
-SAME_NETWORK = 1e-3
+READING = 1  # of the way from a file to pixels and views; a change of it makes everything that was kept stale
+NO_MATTER = ("name", "trainable", "initializer", "regularizer", "constraint", "seed")  # ends of settings of layers
+SAMPLE = 8  # images that an engine is chosen by
+LIBRARIES = ("tensorflow", "keras", "ai-edge-litert")  # another version may compute another activation
+
+
+class Source(Protocol):
+    """Something that gives inputs of a network for images and views."""
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What decides the inputs, besides image and view."""
+
+    @property
+    def count(self) -> int:
+        """Number of images."""
+
+    def keys(self, view: int) -> list[str]:
+        """A name for each image in that view."""
+
+    def batches(self, view: int, positions: Positions) -> Iterator[Array]:
+        """Inputs float32 `(n, ...)` of some images, BATCH at a time."""
 
 
 @dataclass(frozen=True)
-class Below:
-    """The frozen part of a network on the fastest engine for it.
+class Pixels:
+    """Staged images: as they are (view 0), or varied by a recipe (view 1 and up).
 
     Attributes:
-        engine: "LiteRT" or "Keras".
-        model: the Keras model, image `(N, H, W, channels)` to activations `(N, ...)`.
-        lite: the same in LiteRT, where that is the engine.
+        images: in the order of their positions.
+        image_size: (height, width) in pixels.
+        channels: 3 or 1.
+        augment: the recipe, as `models/augmentation.py` has it; "none" where there is only view 0.
+        flip: whether the recipe mirrors.
+        seed: of the recipe.
     """
 
-    engine: str
-    model: Any
-    lite: LiteModel | None
-
-    def __call__(self, images: Array) -> Array:
-        """Activations of a batch: float32 `(n, H, W, channels)`, values 0..255, to float32 `(n, ...)`."""
-        if self.lite is not None:
-            return self.lite.run(images)
-        outputs: Array = np.asarray(self.model.predict_on_batch(images))
-        return outputs
+    images: tuple[StagedImage, ...]
+    image_size: tuple[int, int]
+    channels: int
+    augment: str
+    flip: bool
+    seed: int
 
     @property
-    def shape(self) -> tuple[int, ...]:
-        """The shape of one image's activations."""
-        return tuple(self.model.output_shape[1:])
+    def count(self) -> int:
+        """Number of images."""
+        return len(self.images)
 
-    def map(self, dataset: Any) -> Any:
-        """A `tf.data.Dataset` of image batches as one of activation batches, computed while the consumer trains."""
+    @property
+    def identity(self) -> dict[str, Any]:
+        """The way from a file to pixels."""
+        return {"reading": READING, "size": self.image_size, "channels": self.channels}
 
-        def compute(images: Any, labels: Any) -> tuple[Any, Any]:
-            # stateless: otherwise determinism makes tf.data compute it only when the training asks for it
-            activations = tf.numpy_function(self.__call__, [images], tf.float32, stateful=False)
-            return tf.ensure_shape(activations, (None, *self.shape)), labels
+    def keys(self, view: int) -> list[str]:
+        """The hash of each file, and what its view was drawn by."""
+        drawn = f"{self.augment}/{'flip' if self.flip else 'as-is'}/{self.seed}/{view}" if view else "0"
+        if view and not self._by_image:
+            drawn += f"/{self._together}"
+        return [f"{image.key}:{drawn}" for image in self.images]
 
-        return dataset.map(compute, num_parallel_calls=1, deterministic=True).prefetch(2)
+    @property
+    def _by_image(self) -> bool:
+        """Whether a view depends on its image alone; KerasCV draws numbers that go on from one image to the next."""
+        return self.augment in augmentation.KEYED
+
+    @property
+    def _together(self) -> str:
+        """A hash of all the images, in their order."""
+        keys = "\n".join(image.key for image in self.images)
+        return hashlib.blake2b(keys.encode(), digest_size=8).hexdigest()
+
+    def batches(self, view: int, positions: Positions) -> Iterator[Array]:
+        """Pixels float32 `(n, H, W, channels)`, values 0..255."""
+        if view and not self._by_image:
+            yield from self._picked(view, positions)
+            return
+        chosen = [self.images[position] for position in positions]
+        draws, vary = None, None
+        if view:
+            draws = augmentation.view_draws([image.key for image in chosen], self.seed, view)
+            vary = augmentation.keyed_view(self.augment, flip=self.flip)
+        dataset = read_in_order(
+            [image.path for image in chosen], self.image_size, BATCH, channels=self.channels, draws=draws, vary=vary
+        )
+        for images, _ in dataset:
+            yield images.numpy()
+
+    def _picked(self, view: int, positions: Positions) -> Iterator[Array]:
+        """Some images of a view, in rising order; all are varied, so that each of them is what it always is."""
+        recipe = augmentation.augmenter(self.augment, flip=self.flip, seed=self.seed)
+        assert recipe is not None, f"{self.augment} has one view only"
+        paths = [image.path for image in self.images]
+        dataset = recipe(read_in_order(paths, self.image_size, BATCH, channels=self.channels), view)
+        wanted, start = set(positions.tolist()), 0
+        found: list[Array] = []
+        for images, _ in dataset:
+            here = [index for index in range(len(images)) if start + index in wanted]
+            found += [images[index].numpy() for index in here]
+            start += len(images)
+            while len(found) >= BATCH:
+                yield np.stack(found[:BATCH])
+                found = found[BATCH:]
+        if found:
+            yield np.stack(found)
 
 
-def below(model: Any) -> Below:
-    """Choose the engine for a frozen part: LiteRT on a CPU where a measurement on one batch says it is faster.
+class Activations:
+    """What a frozen network makes of images and views; itself a source for the next network.
 
-    The converted network is compared with Keras on the same batch before it is used.
+    Attributes:
+        shape: of one image's activations.
+        computed: how many were computed; the others were in the store.
+        engine: what computed them; "" where none was needed.
+        seconds: how long it took.
     """
-    if tf.config.list_physical_devices("GPU"):
-        return Below("Keras", model, None)
-    images = np.random.default_rng(0).uniform(0, 255, (TRIAL_IMAGES, *model.input_shape[1:])).astype(np.float32)
-    try:
-        lite = LiteModel(to_tflite(model))
-        ours = lite.run(images)
-    except Exception as error:  # the converter raises what it likes; Keras can always do the work
-        warn(f"LiteRT cannot run this network ({str(error).splitlines()[0]}); Keras does, more slowly")
-        return Below("Keras", model, None)
-    reference = np.asarray(model(images, training=False))
-    scale = float(np.abs(reference).max()) or 1.0
-    difference = float(np.abs(ours - reference).max())
-    if not difference <= SAME_NETWORK * scale:  # also true for NaN
-        warn(f"LiteRT computes other activations than Keras (off by {difference:.2g}); Keras does the work")
-        return Below("Keras", model, None)
-    faster = _seconds(lambda: lite.run(images)) < _seconds(lambda: model.predict_on_batch(images))
-    return Below("LiteRT", model, lite) if faster else Below("Keras", model, None)
+
+    def __init__(self, source: Source, space: Space, rows: dict[int, Rows]) -> None:
+        self._source, self._space, self._rows = source, space, rows
+        self.shape = space.shape
+        self.computed, self.engine, self.seconds = 0, "", 0.0
+
+    @property
+    def count(self) -> int:
+        """Number of images."""
+        return self._source.count
+
+    @property
+    def views(self) -> tuple[int, ...]:
+        """The views there are."""
+        return tuple(self._rows)
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """Of the space, which stands for everything below it."""
+        return {"space": self._space.name, "engine": self._space.about().get("engine", self.engine)}
+
+    def keys(self, view: int) -> list[str]:
+        """Those of the source."""
+        return self._source.keys(view)
+
+    def take(self, view: int, positions: Positions) -> Array:
+        """Activations float32 `(n, ...)` of some images in one view."""
+        return self._rows[view].take(positions)
+
+    def batches(self, view: int, positions: Positions) -> Iterator[Array]:
+        """As `take`, BATCH at a time."""
+        for at in range(0, len(positions), BATCH):
+            yield self.take(view, positions[at : at + BATCH])
+
+    def array(self, view: int = 0) -> Array:
+        """All images of one view."""
+        return self.take(view, np.arange(self.count))
 
 
-def _seconds(work: Any) -> float:
-    """The shorter of two timed runs after one that warms up."""
-    work()
-    times = []
-    for _ in range(2):
-        start = time.perf_counter()
-        work()
-        times.append(time.perf_counter() - start)
-    return min(times)
+@dataclass(frozen=True)
+class Wanted:
+    """One computation: what of.
+
+    Attributes:
+        source: of the inputs.
+        views: which of them.
+    """
+
+    source: Source
+    views: Sequence[int]
 
 
-def compute(part: Below, dataset: Any, count: int, bar: Bar) -> tuple[Array, Array]:
-    """Run the frozen part once over a dataset.
+def compute(model: Any, what: str, wanted: Sequence[Wanted], bar: Bar | None = None) -> list[Activations]:
+    """Run a frozen network over what the store does not have yet.
 
     Args:
-        part: the frozen part.
-        dataset: batches of images and one-hot labels, in the order wanted.
-        count: the number of images.
-        bar: told of every image done.
+        model: functional, one input and one output.
+        what: the network and the cut, for `imgclf cache info`.
+        wanted: the images of each part, with the views; their sources must be of one kind.
+        bar: told of every image done, those that were there already among them.
 
     Returns:
-        Activations float32 `(count, ...)` and one-hot labels float32 `(count, C)`.
+        The activations of each.
+
+    Raises:
+        InputError: the limit of the store is no number.
+        SetupError: another process removed from the store what this one needs.
     """
-    activations: Array | None = None
-    targets: list[Array] = []
+    start = time.perf_counter()
+    shape = tuple(int(side) for side in model.output_shape[1:])
+    # maps are many and large, and half the bits are plenty for them; vectors are few and exact
+    identity = {
+        "network": fingerprint(model), "source": wanted[0].source.identity,
+        "versions": [metadata.version(name) for name in LIBRARIES],
+    }  # fmt: skip
+    space = Space(identity, shape, "float16" if len(shape) > 1 else "float32")
+
+    def look_up() -> dict[tuple[int, int], Rows]:
+        return {(number, view): space.find(item.source.keys(view))
+                for number, item in enumerate(wanted) for view in item.views}  # fmt: skip
+
+    found = look_up()
+    missing, engine = sum(len(rows.missing) for rows in found.values()), ""
+    if missing:
+        make_room(missing * space.row_bytes)
+        found = look_up()  # what was there may have had to go
+        missing = sum(len(rows.missing) for rows in found.values())
+    todo = {place: np.array(rows.missing) for place, rows in found.items() if rows.missing}
+    if bar is not None:
+        bar.update(sum(map(len, found.values())) - missing)
+    if todo:
+        engine = _compute(model, what, space, [(wanted[number].source, view, positions)
+                                               for (number, view), positions in todo.items()], bar)  # fmt: skip
+    results = []
+    for number, item in enumerate(wanted):
+        rows = {view: space.find(item.source.keys(view)) if (number, view) in todo else found[number, view]
+                for view in item.views}  # fmt: skip
+        if any(view.missing for view in rows.values()):
+            raise SetupError(f"activations were removed from {space.folder.parent} while they were computed",
+                             f"allow more with {LIMIT_VARIABLE}, in gigabytes")  # fmt: skip
+        result = Activations(item.source, space, rows)
+        result.computed = sum(len(positions) for (of, _), positions in todo.items() if of == number)
+        result.engine, result.seconds = engine, time.perf_counter() - start
+        results.append(result)
+    return results
+
+
+def _compute(
+    model: Any, what: str, space: Space, jobs: list[tuple[Source, int, Positions]], bar: Bar | None
+) -> str:  # fmt: skip
+    keys = [key for source, view, positions in jobs for key in _picked(source.keys(view), positions)]
+    inputs = chain.from_iterable(source.batches(view, positions) for source, view, positions in jobs)
+    first = next(inputs)
+    engine = build_engine(model, first[:SAMPLE], str(space.about().get("engine", "")))
+    space.describe(what=what, engine=engine.name)
     done = 0
-    for images, labels in dataset:
-        outputs = part(images.numpy())
-        if activations is None:
-            activations = np.empty((count, *outputs.shape[1:]), np.float32)
-        activations[done : done + len(outputs)] = outputs
-        done += len(outputs)
-        targets.append(labels.numpy())
-        bar.update(len(outputs))
-    assert activations is not None and done == count, f"{done} images of {count} were read"
-    return activations, np.concatenate(targets)
+    with space.writing() as writer:
+        for rows in engine.map(chain([first], inputs)):
+            writer.add(keys[done : done + len(rows)], rows)
+            done += len(rows)
+            if bar is not None:
+                bar.update(len(rows))
+    assert done == len(keys), f"{done} images of {len(keys)} were read"
+    return engine.name
+
+
+def _picked(names: list[str], positions: Positions) -> list[str]:
+    return [names[position] for position in positions]
+
+
+def fingerprint(model: Any) -> str:
+    """A hash of what a network computes: its operations, how they hang together, every weight; 32 hexadecimal digits.
+
+    Names do not count: Keras numbers some of them by what else the process has built.
+    """
+    digest = hashlib.blake2b(digest_size=16)
+    numbers: dict[int, int] = {}
+    for number, operation in enumerate(model.operations):
+        inputs = [numbers.get(id(tensor), -1) for tensor in input_tensors(operation)]
+        config = {} if isinstance(operation, keras.Model) else operation.get_config()
+        facts = {key: value for key, value in sorted(config.items()) if not key.endswith(NO_MATTER)}
+        digest.update(f"{type(operation).__name__} {inputs} {facts}".encode())
+        if isinstance(operation, keras.Model):
+            digest.update(fingerprint(operation).encode())
+        numbers[id(output_tensor(operation))] = number
+    for weight in model.weights:
+        digest.update(np.ascontiguousarray(weight.numpy()).data)
+    return digest.hexdigest()

@@ -5,18 +5,21 @@ from typing import Any
 import keras
 
 # SGD's momentum and Nesterov's form as in the ResNet and DenseNet papers; the others as their papers have them.
-_OPTIMIZERS: dict[str, Any] = {
-    "adam": keras.optimizers.Adam,
-    "adamw": lambda rate, **options: keras.optimizers.AdamW(rate, clipnorm=1.0, **options),
-    "sgd": lambda rate, **options: keras.optimizers.SGD(rate, momentum=0.9, nesterov=True, clipnorm=1.0, **options),
-    "rmsprop": keras.optimizers.RMSprop,
-    "lion": lambda rate, **options: keras.optimizers.Lion(rate, clipnorm=1.0, **options),
+_OPTIMIZERS: dict[str, tuple[Any, dict[str, Any]]] = {
+    "adam": (keras.optimizers.Adam, {}),
+    "adamw": (keras.optimizers.AdamW, {"clipnorm": 1.0}),
+    "sgd": (keras.optimizers.SGD, {"momentum": 0.9, "nesterov": True, "clipnorm": 1.0}),
+    "rmsprop": (keras.optimizers.RMSprop, {}),
+    "lion": (keras.optimizers.Lion, {"clipnorm": 1.0}),
 }
 
 PLATEAU_PATIENCE, PLATEAU_FACTOR = 3, 0.3  # epochs without a lower validation loss, and what the rate is multiplied by
 
 
-def make_optimizer(name: str, rate: Any, weight_decay: float) -> Any:
+def make_optimizer(
+    name: str, rate: Any, weight_decay: float, *, clip: bool = True, scales: dict[str, float] | None = None,
+    accumulate: int = 1,
+) -> Any:  # fmt: skip
     """Make an optimizer.
 
     Args:
@@ -24,8 +27,31 @@ def make_optimizer(name: str, rate: Any, weight_decay: float) -> Any:
             (2302.06675).
         rate: a learning rate, or what `learning_rate` made.
         weight_decay: decoupled from the gradient, a share of the learning rate; 0 for none.
+        clip: whether those that clip the norm of each gradient do.
+        scales: path of a variable to the factor of its learning rate; 1 where there is none.
+        accumulate: steps whose gradients are averaged before the weights change.
     """
-    return _OPTIMIZERS[name](rate, weight_decay=weight_decay)
+    kind, options = _OPTIMIZERS[name]
+    if not clip:
+        options = {key: value for key, value in options.items() if key != "clipnorm"}
+    if scales:
+        kind = _layerwise(kind, scales)
+    if accumulate > 1:
+        options = {**options, "gradient_accumulation_steps": accumulate}
+    return kind(rate, weight_decay=weight_decay, **options)
+
+
+def _layerwise(kind: Any, scales: dict[str, float]) -> Any:
+    """The optimizer with a learning rate of its own for each variable."""
+
+    class Layerwise(kind):  # type: ignore[misc]
+        def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+            """As the optimizer has it, at the variable's own rate."""
+            # TensorFlow's variable comes here, which knows no path
+            path = self._trainable_variables[self._get_variable_index(variable)].path
+            super().update_step(gradient, variable, learning_rate * scales.get(path, 1.0))
+
+    return Layerwise
 
 
 def learning_rate(name: str, peak: float, steps: int, warm_up: float = 0.1) -> Any:

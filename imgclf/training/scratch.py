@@ -1,12 +1,16 @@
 """Training from scratch: one stage for everything, from the pixels. May import TensorFlow, models/, data/."""
 
+import time
+
 from imgclf.errors import InputError
 from imgclf.models.row import Recipe
 from imgclf.progress import plural
+from imgclf.training.above import Fresh
+from imgclf.training.budget import FINISH_SECONDS, MARGIN, TEST_SECONDS
 from imgclf.training.fit import Stage
 from imgclf.training.optimizers import PLATEAU_FACTOR, PLATEAU_PATIENCE, add_penalties, learning_rate, make_optimizer
 from imgclf.training.plan import SCRATCH_EPOCHS, SCRATCH_SECONDS, epochs_within
-from imgclf.training.session import Above, Session
+from imgclf.training.session import Session
 
 PATIENCE = 15
 RECIPE_EPOCHS = (5, 60)  # never fewer, never more, where the recipe gives a number of images
@@ -22,10 +26,14 @@ def train_from_scratch(session: Session, recipe: Recipe) -> None:
     penalized = add_penalties(network.model, config.l1, config.l2)
     if penalized:
         session.note(f"penalties l1 {config.l1:g} and l2 {config.l2:g} on {plural(penalized, 'kernel')}")
-    stack = Above(session, None, "all")
+    stack = Fresh(session, None, "all")
     images = session.data.train
     epochs = config.epochs
-    if epochs is None and recipe.images is not None:
+    if epochs is None and session.deadline is not None:
+        left = session.deadline - time.monotonic() - FINISH_SECONDS - TEST_SECONDS * session.data.test_count
+        epochs = epochs_within(left, MARGIN * stack.seconds_per_image() * images.count, (1, 1000))
+        session.note(f"time budget: {plural(epochs, 'epoch')}")
+    elif epochs is None and recipe.images is not None:
         low, high = RECIPE_EPOCHS
         epochs = max(low, min(high, round(recipe.images / images.count)))
     elif epochs is None:
@@ -36,10 +44,16 @@ def train_from_scratch(session: Session, recipe: Recipe) -> None:
         f"{config.schedule} learning rate {config.learning_rate:g}, batches of {images.batch_size}, "
         f"augmentation {config.augment}"
     )
-    rate = learning_rate(config.schedule, config.learning_rate, epochs * images.steps)
-    session.compile(stack.model, make_optimizer(config.optimizer, rate, config.weight_decay), min(CHUNK, images.steps))
+    given = config.learning_rate if session.lr_given else None
+    peak = session.peak("training", stack.model, stack.epoch(0), given, config.learning_rate)
+    session.decide(learning_rate=peak, lr=None)
+    rate = learning_rate(config.schedule, peak, epochs * images.steps)
+    optimizer = make_optimizer(config.optimizer, rate, config.weight_decay, accumulate=config.accumulate)
+    session.compile(stack.model, optimizer, min(CHUNK, images.steps))
     stage = Stage("training", "training", epochs, config.patience or PATIENCE, images.steps,
-                  plateau=(PLATEAU_PATIENCE, PLATEAU_FACTOR) if config.schedule == "plateau" else None)  # fmt: skip
-    if not session.run(stack.model, stage, stack.epoch, stack.val()):
+                  (PLATEAU_PATIENCE, PLATEAU_FACTOR) if config.schedule == "plateau" else None,
+                  config.weight_average or 0.0)  # fmt: skip
+    remedy = "--augment none or a smaller --image-size takes less work an image"
+    if not session.run(stack.model, stage, stack.epoch, stack.val(), remedy=remedy):
         raise InputError("the training diverged: no epoch has a finite validation loss",
                          f"choose a lower --learning-rate than {config.learning_rate:g}")  # fmt: skip

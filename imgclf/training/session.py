@@ -1,28 +1,34 @@
 """What the stages of one training share: the data, the settings, the diary. May import TensorFlow, models/, data/."""
 
-import os
-import time
 from collections.abc import Callable
-from functools import cached_property
-from typing import Any, NamedTuple
+from dataclasses import asdict, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
 
-import keras
 import numpy as np
 import tensorflow as tf
+from numpy.typing import NDArray
 
 from imgclf.config import TrainConfig
-from imgclf.data.batches import DecodedImages, batches
+from imgclf.data.batches import DecodedImages
 from imgclf.data.imageset import Part, StagedSet
+from imgclf.errors import SetupError
 from imgclf.models import augmentation
 from imgclf.models.network import Network
-from imgclf.progress import say, step
-from imgclf.training.features import Below, below, compute
-from imgclf.training.fit import Epoch, Stage, StageInterrupted, compile_for, run_stage
-from imgclf.training.optimizers import make_loss
-from imgclf.training.plan import SpeedNotes
+from imgclf.progress import say
+from imgclf.training import checkpoint
+from imgclf.training.balance import class_weights, draw_order
+from imgclf.training.checkpoint import Progress
+from imgclf.training.epoch import Epoch
+from imgclf.training.fit import Hooks, Stage, StageInterrupted, compile_for, run_stage
+from imgclf.training.optimizers import make_loss, make_optimizer
+from imgclf.training.range_test import RangeTest, find_rate
 
-MEASURED_STEPS = 12
-IN_MEMORY_BYTES = 512 * 2**20  # activations of the validation part up to this size are kept
+Watch = Callable[[Epoch], None]
+T = TypeVar("T")
+
+WAITING = 0.2  # share of the first epoch from which waiting for images is worth a word
 
 
 class Data(NamedTuple):
@@ -32,8 +38,8 @@ class Data(NamedTuple):
         staged: all parts.
         image_size: (height, width) in pixels.
         channels: 3 or 1.
-        train: the training part, decoded once.
-        val: the validation part, decoded once.
+        train: the training part, decoded once where a stage trains from the pixels.
+        val: the validation part, likewise.
     """
 
     staged: StagedSet
@@ -46,27 +52,95 @@ class Data(NamedTuple):
     def of(cls, staged: StagedSet, image_size: tuple[int, int], channels: int, config: TrainConfig) -> "Data":
         """The images as the settings want them."""
 
-        def part(name: Part) -> DecodedImages:
+        def part(name: Part, order: Callable[[int], NDArray[np.int64]] | None = None) -> DecodedImages:
             assert config.batch_size is not None
-            return DecodedImages(staged, name, image_size, config.batch_size, channels=channels, seed=config.seed)
+            return DecodedImages(staged, name, image_size, config.batch_size, channels=channels, seed=config.seed,
+                                 order=order)  # fmt: skip
 
-        return cls(staged, image_size, channels, part("train"), part("val"))
+        labels = np.array([image.label for image in staged.parts["train"]])
+        order = partial(draw_order, labels, config.balance, config.seed) if config.balance == "sampler" else None
+        return cls(staged, image_size, channels, part("train", order), part("val"))
 
-    def once(self, name: Part) -> Any:
-        """A part in its order, for a single reading: nothing is kept."""
-        return batches(self.staged, name, self.image_size, channels=self.channels)
+    @property
+    def labels(self) -> NDArray[np.int64]:
+        """Class of each training image."""
+        return np.array([image.label for image in self.staged.parts["train"]])
+
+    @property
+    def test_count(self) -> int:
+        """How many images will be measured on."""
+        return len(self.staged.parts["test"])
+
+    def one_hot(self, part: Part) -> NDArray[np.float32]:
+        """Labels `(n, C)` of a part, in the order of its images."""
+        labels = [image.label for image in self.staged.parts[part]]
+        return np.eye(len(self.staged.classes), dtype=np.float32)[labels]
+
+
+class Keeper:
+    """Where a training leaves its checkpoints, and what it found there.
+
+    Args:
+        folder: of the checkpoints; None: none are kept.
+        minutes: between checkpoints within an epoch.
+    """
+
+    def __init__(self, folder: Path | None, minutes: float) -> None:
+        self.folder, self.minutes = folder, minutes
+        self.saved = None if folder is None else checkpoint.load(folder)
+
+    def hooks(
+        self, stage: str, facts: Callable[[], dict[str, Any]], watch: Watch | None, waited: Callable[[float], None]
+    ) -> Hooks:
+        """What `run_stage` needs to save, and to go on."""
+        folder = self.folder
+        if folder is None:
+            return Hooks(watch=watch, waited=waited)
+
+        def save(progress: Progress) -> None:
+            checkpoint.save(folder, progress, facts())
+
+        progress = self.saved.progress if self.saved is not None else None
+        mine = progress is not None and progress.stage == stage
+        return Hooks(watch, save, self.minutes, progress if mine else None, waited)
 
 
 class Session:
-    """One training: its network and data, its settings as they are decided, its history and notes."""
+    """One training: its network and data, its settings as they are decided, its history and notes.
 
-    def __init__(self, data: Data, config: TrainConfig, network: Network) -> None:
+    Attributes:
+        deadline: when it must be over, by `time.monotonic`; None: whenever.
+        range_test: the curve that a learning rate was chosen by, where one was.
+        lr_given: whether the user gave a learning rate.
+    """
+
+    range_test: RangeTest | None
+
+    def __init__(
+        self, data: Data, config: TrainConfig, network: Network, keeper: Keeper | None = None,
+        watch: Watch | None = None, deadline: float | None = None,
+    ) -> None:  # fmt: skip
         self.data, self.config, self.network = data, config, network
+        self.lr_given = False
+        self.deadline, self.range_test = deadline, None
+        self.keeper, self.watch = keeper or Keeper(None, 0.0), watch
         self.history: list[Epoch] = []
         self.notes: list[str] = []
+        if self.keeper.saved is not None:
+            facts = self.keeper.saved.facts
+            self.config = self.config.replace(**facts["decided"])
+            self.history = [Epoch(**row) for row in facts["history"]]
+            self.notes = list(facts["notes"])
+
+    @property
+    def resumed(self) -> str:
+        """The stage that a checkpoint was found of; "" where there was none."""
+        return self.keeper.saved.progress.stage if self.keeper.saved is not None else ""
 
     def note(self, line: str) -> None:
-        """Say something and keep it for the report."""
+        """Say something and keep it for the report; what was said before a kill is not said again."""
+        if line in self.notes:
+            return
         self.notes.append(line)
         say(line)
 
@@ -75,114 +149,100 @@ class Session:
         self.config = self.config.replace(**settings)
 
     def augment(self, mix: bool = False) -> augmentation.Augment | None:
-        """The recipe, with its random numbers at the start."""
+        """The recipe for freshly varied images."""
         return augmentation.augmenter(self.config.augment, flip=self.config.flip is not False, seed=self.config.seed,
                                       mix=mix)  # fmt: skip
 
-    def compile(self, model: Any, optimizer: Any, chunk: int = 1, *, smooth: bool = True) -> None:
+    def weights(self, targets: Any) -> Any:
+        """How much images with these targets, `(n, C)` or `(n, 1)`, count in the loss; None: all alike."""
+        if self.config.balance != "weights":
+            return None
+        counts = np.bincount(self.data.labels, minlength=len(self.network.classes))
+        by_class = class_weights(np.maximum(counts, 1))
+        if self.network.binary:
+            return targets[:, 0] * by_class[1] + (1 - targets[:, 0]) * by_class[0]
+        return targets @ by_class if isinstance(targets, np.ndarray) else tf.linalg.matvec(targets, by_class)
+
+    def weighed(self, dataset: Any) -> Any:
+        """Batches `(inputs, targets)` with the weights of their images, where they have any."""
+        if self.config.balance != "weights":
+            return dataset
+        return dataset.map(lambda inputs, targets: (inputs, targets, self.weights(targets)))
+
+    def compile(self, model: Any, optimizer: Any, chunk: int = 1) -> None:
         """Compile with the loss of the settings."""
-        smoothing = (self.config.label_smoothing or 0.0) if smooth else 0.0
+        smoothing = self.config.label_smoothing or 0.0
         loss = make_loss(self.config.loss, binary=self.network.binary, label_smoothing=smoothing)
         compile_for(model, optimizer, loss, binary=self.network.binary, chunk=chunk)
 
-    def run(self, model: Any, stage: Stage, data: Callable[[int], Any], val: Any, beat: float | None = None) -> bool:
-        """Run a stage and keep its rows; whether any epoch was better than `beat`."""
+    def peak(self, name: str, model: Any, data: Any, given: float | None, default: float) -> float:
+        """The highest learning rate of a stage: as given, or found by a range test, or the default."""
+        config = self.config
+        if given is not None or config.lr != "auto":
+            return given or default
+        self.range_test = find_rate(model, name, lambda optimizer: self.compile(model, optimizer), data,
+                                    lambda rate: make_optimizer(config.optimizer, rate, 0.0))  # fmt: skip
+        self.note(f"learning rate for {name}: {self.range_test.chosen:.2g}, where a range test's loss falls fastest")
+        return self.range_test.chosen
+
+    def run(
+        self, model: Any, stage: Stage, data: Callable[[int], Any], val: Any, beat: float | None = None,
+        remedy: str = "",
+    ) -> bool:  # fmt: skip
+        """Run a stage and keep its rows; whether any epoch was better than `beat`.
+
+        Args:
+            model: compiled.
+            stage: what to do.
+            data: number of an epoch to its batches.
+            val: validation batches.
+            beat: validation loss of the weights the model comes with.
+            remedy: what would help if the training had to wait for its images.
+        """
+
+        def waited(share: float) -> None:
+            if share >= WAITING:
+                self.note(f"input-bound {share:.0%}: the training waits for images; {remedy}")
+
         try:
-            rows = run_stage(model, stage, data, val, beat)
+            hooks = self.keeper.hooks(stage.name, self._facts, self.watch, waited)
+            rows = run_stage(model, stage, data, val, beat, hooks)
         except StageInterrupted as stop:
-            self.history += stop.history
+            self._add(stop.history)
             raise
-        self.history += rows
+        self._add(rows)
         return any(row.kept for row in rows)
 
+    def within_memory(self, attempt: Callable[[], T]) -> T:
+        """Do something that may need more memory than there is; then again with half the batch, and so on.
 
-class ArrayBatches:
-    """Arrays as batches, in another order every epoch."""
+        The effective batch stays: gradients of more steps are averaged. Weights and history are as before each attempt.
 
-    def __init__(self, inputs: Any, targets: Any, batch_size: int, seed: int) -> None:
-        self.count, self.batch_size, self.seed = len(inputs), batch_size, seed
-        self.inputs, self.targets = tf.constant(inputs), tf.constant(targets)
-        self.steps = -(-self.count // batch_size)
+        Raises:
+            SetupError: not even single images fit.
+        """
+        while True:
+            before, rows = self.network.model.get_weights(), list(self.history)
+            try:
+                return attempt()
+            except tf.errors.ResourceExhaustedError as error:
+                size = self.data.train.batch_size
+                if size == 1:
+                    raise SetupError("the network does not fit into memory, even one image at a time",
+                                     "choose a smaller --backbone or --image-size") from error  # fmt: skip
+            self.network.model.set_weights(before)
+            self.history, self.keeper.saved = rows, None
+            self.data.train.batch_size = self.data.val.batch_size = size // 2
+            self.decide(batch_size=size // 2, accumulate=self.config.accumulate * 2)
+            self.note(f"out of memory with {size} images a step: now {size // 2}, and the gradients of "
+                      f"{self.config.accumulate} steps together")  # fmt: skip
 
-    def epoch(self, number: int) -> Any:
-        """The batches of one epoch."""
-        order = np.random.default_rng((self.seed, number)).permutation(self.count)
-        picks = tf.data.Dataset.from_tensor_slices(order).batch(self.batch_size)
-        return picks.map(lambda pick: (tf.gather(self.inputs, pick), tf.gather(self.targets, pick)))
+    def _add(self, rows: tuple[Epoch, ...]) -> None:
+        """Rows of a stage; at most one of the whole history is kept."""
+        if any(row.kept for row in rows):
+            self.history = [replace(row, kept=False) for row in self.history]
+        self.history += rows
 
-
-class Above:
-    """What trains above a cut, and the batches it trains on: what is below runs frozen, on fresh images every epoch.
-
-    Args:
-        session: of the training.
-        layer: the cut; None: nothing is frozen, the network trains from the pixels.
-        setting: what `--unfreeze` was resolved to, for the notes on speed.
-    """
-
-    def __init__(self, session: Session, layer: str | None, setting: str) -> None:
-        self.session, self.setting = session, setting
-        network = session.network
-        self.model = network.model if layer is None else network.above(layer)
-        self.below: Below | None = None if layer is None else below(network.below(layer))
-
-    def epoch(self, number: int) -> Any:
-        """The batches of one epoch, as the model above the cut takes them."""
-        return self._at_cut(self.session.data.train.epoch(number, self.augment))
-
-    @cached_property
-    def augment(self) -> augmentation.Augment | None:
-        """The recipe of this stage; its random numbers go on from epoch to epoch."""
-        return self.session.augment(mix=True)
-
-    def val(self) -> Any:
-        """The validation part at the cut: computed once where the activations fit in memory."""
-        data = self.session.data
-        if self.below is None:
-            return self._at_cut(data.val.in_order())
-        if data.val.count * np.prod(self.below.shape) * 4 > IN_MEMORY_BYTES:
-            return self._at_cut(data.once("val"))
-        with step("validation images at the cut", data.val.count) as bar:
-            activations, labels = compute(self.below, data.once("val"), data.val.count, bar)
-        return ArrayBatches(activations, self.session.network.targets(labels), data.val.batch_size, 0).epoch(0)
-
-    def _at_cut(self, data: Any) -> Any:
-        network = self.session.network
-        if network.binary:
-            data = data.map(lambda images, labels: (images, network.targets(labels)))
-        return data if self.below is None else self.below.map(data)
-
-    def seconds_per_image(self) -> float:
-        """What a training step takes here, per image; measured once per computer and kind of step."""
-        session, notes = self.session, SpeedNotes()
-        config, images = session.config, session.data.train
-        key = "/".join(str(part) for part in (
-            config.to_json()["backbone"], config.alpha, session.data.image_size[0], session.data.channels,
-            config.truncate_at, config.batch_norm, self.setting, config.augment, images.batch_size, images.place,
-            session.network.binary, self.model.count_params(), os.cpu_count(), keras.__version__,
-        ))  # fmt: skip
-        seconds = notes.get(key)
-        if seconds is None:
-            seconds = self._measure()
-            notes.put(key, seconds)
-        return seconds
-
-    def _measure(self) -> float:
-        """Time a few training steps and leave every variable as it was, so that measuring changes no result."""
-        images = self.session.data.train
-        self.session.compile(self.model, keras.optimizers.SGD(0.0))
-        before = [variable.numpy() for variable in self.model.variables]
-        # A recipe of its own: the stage's must begin with the first epoch. The pipeline must not run dry within the
-        # measured steps, or the last of them have both cores to themselves.
-        data = self._at_cut(images.epoch(0, self.session.augment(mix=True)).repeat())
-        times: list[float] = []
-        clock = keras.callbacks.LambdaCallback(
-            on_train_begin=lambda logs: times.append(time.perf_counter()),
-            on_train_batch_end=lambda batch, logs: times.append(time.perf_counter()),
-        )
-        self.model.fit(data, steps_per_epoch=1, verbose=0, shuffle=False)  # traces the graph
-        self.model.fit(data, steps_per_epoch=MEASURED_STEPS, verbose=0, shuffle=False, callbacks=[clock])
-        for variable, value in zip(self.model.variables, before, strict=True):
-            variable.assign(value)
-        times = times[len(times) // 2 :]  # the first steps only show how long the pipeline takes to fill
-        return (times[-1] - times[0]) / (len(times) - 1) / images.batch_size
+    def _facts(self) -> dict[str, Any]:
+        return {"decided": self.config.to_json(), "history": [asdict(row) for row in self.history],
+                "notes": self.notes}  # fmt: skip

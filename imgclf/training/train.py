@@ -4,9 +4,11 @@
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from imgclf import runs
@@ -16,7 +18,6 @@ from imgclf.models import augmentation, backbones
 from imgclf.models.build import (
     PixelStatistics,
     build_backbone,
-    cut_layer,
     freeze_batchnorm,
     remaining,
     truncate,
@@ -26,10 +27,13 @@ from imgclf.models.network import Network, assemble, load_head
 from imgclf.models.row import Backbone, Recipe
 from imgclf.models.weights import WeightsFile, load_backbone_weights, resolve_weights
 from imgclf.progress import plural, warn
-from imgclf.training.fit import Epoch, StageInterrupted
+from imgclf.training.balance import decide
+from imgclf.training.epoch import Epoch
+from imgclf.training.fit import StageInterrupted
+from imgclf.training.range_test import RangeTest
 from imgclf.training.scratch import train_from_scratch
-from imgclf.training.session import Data, Session
-from imgclf.training.transfer import fine_tune, train_head
+from imgclf.training.session import Data, Keeper, Session, Watch
+from imgclf.training.transfer import train_transfer
 
 TRANSFER = Recipe()  # what fine-tuning uses where nothing else is said
 
@@ -47,6 +51,7 @@ class Trained:
         notes: what was decided and found, one line each, for people.
         parameters: weights of the whole network.
         interrupted: Ctrl-C ended it early.
+        range_test: the curve that the learning rate was chosen by, where one was.
     """
 
     model: Any
@@ -55,13 +60,25 @@ class Trained:
     notes: tuple[str, ...]
     parameters: int
     interrupted: bool = False
+    range_test: RangeTest | None = None
 
 
-def train(staged: StagedSet, config: TrainConfig) -> Trained:
+def train(
+    staged: StagedSet, config: TrainConfig, *, checkpoints: Path | None = None, watch: Watch | None = None,
+    deadline: float | None = None,
+) -> Trained:  # fmt: skip
     """Train a classifier on the train part, guided by the val part; the test part is not looked at.
 
     With pretrained weights: the head on features that the frozen backbone gives once per image (the cut at the pooled
-    output), then the top blocks at a low rate on freshly augmented images. Without: the whole network at once.
+    output), then the top blocks at a low rate on a few views of each image. Without: the whole network at once.
+
+    Args:
+        staged: the images.
+        config: the settings.
+        checkpoints: folder in which the training keeps what it needs to go on after a kill; where it has something, the
+            training goes on from there, and its weights will be those of an undisturbed one.
+        watch: told of every epoch when it is over; what it raises ends the training.
+        deadline: when everything must be done, the evaluation and export that follow included, by `time.monotonic`.
 
     Raises:
         InputError: unknown backbone, a size it cannot take, bad weights.
@@ -79,21 +96,23 @@ def train(staged: StagedSet, config: TrainConfig) -> Trained:
     # Fixes Python's, NumPy's and TensorFlow's random numbers, and makes kernels add in a fixed order.
     keras.utils.set_random_seed(config.seed)
     tf.config.experimental.enable_op_determinism()
+    config, balance_note = _balanced(config, staged)
     data = Data.of(staged, (size, size), 1 if config.color == "grayscale" else 3, config)
     row, network = _network(row, weights, config, data)
-    session = Session(data, config, network)
+    session = Session(data, config, network, Keeper(checkpoints, config.checkpoint_minutes), watch, deadline)
+    session.lr_given = given.learning_rate is not None
+    if balance_note:
+        session.note(balance_note)
     session.note(_describe(row, size, data.channels, config, len(staged.classes)))
     interrupted = False
     try:
         if weights is None:
-            train_from_scratch(session, row.recipe)
+            session.within_memory(lambda: train_from_scratch(session, row.recipe))
         else:
             session.note(f"weights: {weights.origin}" + (f" ({weights.note})" if weights.note else ""))
             frozen = freeze_batchnorm(network.backbone)
             session.note(f"BatchNorm of the backbone stays frozen ({plural(frozen, 'layer')})")
-            cut_layer(row, config.unfreeze, network.backbone)  # a wrong --unfreeze is said before any work
-            train_head(session, given)
-            fine_tune(session, row)
+            train_transfer(session, row, given)
     except StageInterrupted:
         if not any(epoch.kept for epoch in session.history):
             raise KeyboardInterrupt from None
@@ -104,6 +123,7 @@ def train(staged: StagedSet, config: TrainConfig) -> Trained:
         history=tuple(session.history),
         notes=tuple(session.notes),
         parameters=network.model.count_params(),
+        range_test=session.range_test,
         interrupted=interrupted,
     )
 
@@ -128,17 +148,29 @@ def _network(row: Backbone, weights: WeightsFile | None, config: TrainConfig, da
     assert config.dropout is not None
     network = assemble(backbone, classes, binary=config.head == "binary", dropout=config.dropout, seed=config.seed)
     if head is not None and weights is not None and weights.run is not None:
-        same_classes = runs.Run.open(weights.run).classes == classes
-        if same_classes and head[0].shape[0] == network.features.shape[-1]:
-            load_head(network, *head)
+        known = runs.Run.open(weights.run).classes
+        if set(known) & set(classes) and head[0].shape[0] == network.features.shape[-1]:
+            load_head(network, head[0], head[1], known)
     return row, network
+
+
+def _balanced(config: TrainConfig, staged: StagedSet) -> tuple[TrainConfig, str]:
+    """Decide on `--balance`."""
+    counts = np.bincount([image.label for image in staged.parts["train"]], minlength=len(staged.classes))
+    balance, note = decide(config.balance, np.maximum(counts, 1))
+    loss = "focal" if balance == "focal" else config.loss
+    return config.replace(balance=balance, loss=loss), note
 
 
 def _warn_of_no_effect(config: TrainConfig, row: Backbone, *, from_scratch: bool) -> None:
     """Name the settings that were given and that nothing will look at."""
     default = TrainConfig()
     fixed = ("batch_norm", "normalization") if row.application or row.builder else ()
-    unused = ("fine_tune_learning_rate", "unfreeze", "views") if from_scratch else ("batch_norm", "normalization")
+    unused = (
+        ("fine_tune_learning_rate", "unfreeze", "views", "layer_decay", "teacher", "from_run")
+        if from_scratch
+        else ("batch_norm", "normalization")
+    )
     for name in dict.fromkeys((*fixed, *unused)):
         if getattr(config, name) != getattr(default, name):
             where = "in training from scratch" if name not in fixed else f"for {row.title}"

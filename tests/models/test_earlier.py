@@ -27,7 +27,7 @@ def test_backbone_and_head_together_are_the_run(run: Path) -> None:
     backbone, head = backbone_of_run(run, (32, 32))
     network = assemble(backbone, runs.read_classes(run / runs.CLASSES), binary=False, dropout=0.0, seed=1)
     assert not np.allclose(np.asarray(network.finished()(IMAGES)), expected)
-    load_head(network, *head)
+    load_head(network, *head, network.classes)
     np.testing.assert_allclose(np.asarray(network.finished()(IMAGES)), expected, atol=1e-6)
 
 
@@ -38,7 +38,7 @@ def test_a_binary_head_survives_the_way_to_two_scores_and_back(tmp_path: Path) -
     trained.finished().save(tmp_path / runs.MODEL)
     again, head = backbone_of_run(tmp_path, (32, 32))
     network = assemble(again, ("a", "b"), binary=True, dropout=0.2, seed=6)
-    load_head(network, *head)
+    load_head(network, *head, network.classes)
     np.testing.assert_allclose(np.asarray(network.model(IMAGES)), np.asarray(trained.model(IMAGES)), atol=1e-6)
 
 
@@ -83,3 +83,15 @@ def test_the_command_line_goes_on_from_a_run_with_other_classes(run: Path, two_p
     assert "weights: the run " in done.stderr and "fine-tuning the top 3 blocks" in done.stderr
     shutil.rmtree(out)
     assert TrainConfig.from_json({**config["settings"], **config["decided"]}).weights == str(run)
+
+
+def test_a_new_class_gets_an_output_below_the_others_which_stay_what_they_were() -> None:
+    backbone = build_backbone(backbones.get("tiny"), None, (32, 32))
+    network = assemble(backbone, ("b", "new", "a"), binary=False, dropout=0.0, seed=0)
+    kernel = np.random.default_rng(0).normal(size=(network.features.shape[-1], 3)).astype(np.float32)
+    load_head(network, kernel, np.array([0.5, -1.0, 2.0], np.float32), ("a", "b", "gone"))
+    found, bias = network.head.get_layer("scores").get_weights()
+    np.testing.assert_array_equal(found[:, 0], kernel[:, 1])
+    np.testing.assert_array_equal(found[:, 2], kernel[:, 0])
+    assert bias.tolist() == [-1.0, -1.0, 0.5]
+    assert np.isfinite(found[:, 1]).all()

@@ -42,6 +42,21 @@ def test_every_optimizer_walks_downhill(name: str) -> None:
     assert np.abs(x.numpy()).max() < 1.5
 
 
+@pytest.mark.parametrize("accumulate", [1, 2])
+@pytest.mark.parametrize("name", ["adamw", "sgd"])
+def test_variables_have_rates_of_their_own_within_fit(name: str, accumulate: int) -> None:
+    """Steps of one size whatever the gradient: Adam's first, and SGD's with a gradient of one."""
+    inputs = keras.Input((1,))
+    low, high = keras.layers.Dense(1, use_bias=False, name="low"), keras.layers.Dense(1, use_bias=False, name="high")
+    model = keras.Model(inputs, [low(inputs), high(inputs)])
+    before = [float(layer.kernel.numpy()[0, 0]) for layer in (low, high)]
+    optimizer = make_optimizer(name, 0.01, 0.0, scales={low.kernel.path: 0.25}, accumulate=accumulate)
+    model.compile(optimizer, loss=["mae", "mae"])
+    model.fit(np.ones((2, 1)), [np.full((2, 1), 99.0)] * 2, batch_size=2 // accumulate, epochs=1, verbose=0)
+    moved = [float(layer.kernel.numpy()[0, 0]) - old for layer, old in zip((low, high), before, strict=True)]
+    assert moved[0] > 0 and moved[1] == pytest.approx(4 * moved[0], rel=1e-3)
+
+
 def small_model() -> Any:
     inputs = keras.Input((2,))
     return keras.Model(inputs, keras.layers.Dense(1, activation="sigmoid", use_bias=True)(inputs))

@@ -2,8 +2,9 @@ from pathlib import Path
 
 import pytest
 
+from imgclf.models.build import Cut
 from imgclf.progress import plural
-from imgclf.training.plan import FineTunePlan, SpeedNotes, epochs_within
+from imgclf.training.plan import SpeedNotes, TransferPlan, epochs_within
 
 
 @pytest.mark.parametrize(("seconds", "epochs"), [(10, 8), (30, 6), (45, 4), (80, 2), (1000, 2), (0, 8)])
@@ -12,9 +13,10 @@ def test_epochs_fit_the_budget_within_the_limits(seconds: float, epochs: int) ->
 
 
 def test_a_plan_says_what_it_will_do() -> None:
-    assert str(FineTunePlan(3, 4, 185)) == "fine-tuning the top 3 blocks, 4 epochs, about 3 min 5 s"
-    assert str(FineTunePlan(1, 1, None)) == "fine-tuning the top 1 block, 1 epoch"
-    assert str(FineTunePlan(None, 2, None)) == "fine-tuning the whole network, 2 epochs"
+    three, one, all_of_it = Cut("block_14_add", 3, "3"), Cut("block_16_add", 1, "1"), Cut(None, None, "all")
+    assert str(TransferPlan(three, 4, 3)) == "fine-tuning the top 3 blocks, 4 epochs, 3 views of each image"
+    assert str(TransferPlan(one, 1, 1)) == "fine-tuning the top 1 block, 1 epoch, 1 view of each image"
+    assert str(TransferPlan(all_of_it, 2, 0)) == "fine-tuning the whole network, 2 epochs, freshly varied images"
 
 
 def test_plurals() -> None:
