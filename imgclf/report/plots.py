@@ -62,6 +62,32 @@ def curves(history: Sequence[HistoryRow], curve: Curve) -> str:
         return _svg(figure, f"{curve} over the epochs")
 
 
+def range_test(rates: Sequence[float], losses: Sequence[float], chosen: float) -> str:
+    """Draw the loss of a learning-rate range test, with the rate that was chosen, as a file of its own.
+
+    Args:
+        rates: learning rate of each step, rising.
+        losses: moving average of the loss after each step.
+        chosen: the rate taken.
+
+    Returns:
+        An SVG document.
+    """
+    with matplotlib.rc_context({**SVG_STYLE, "svg.hashsalt": "rates"}):
+        figure = Figure(figsize=(5.6, 3.6), layout="constrained")
+        axes = figure.add_subplot()
+        axes.plot(rates, losses, color="#1f6feb", linewidth=2)
+        axes.axvline(chosen, color="#666666", linewidth=1, linestyle=(0, (4, 2)))
+        axes.annotate(f" {chosen:.2g}", (chosen, max(losses)), va="top")
+        axes.set_xscale("log")
+        axes.set_ylim(bottom=0, top=1.1 * max(losses))
+        axes.set_xlabel("learning rate")
+        axes.set_ylabel("loss while it rises")
+        buffer = io.StringIO()
+        FigureCanvasSVG(figure).print_svg(buffer, metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
+    return buffer.getvalue()
+
+
 def _mark_stages(axes: Axes, history: Sequence[HistoryRow]) -> None:
     spans = []
     start = 1
