@@ -6,6 +6,7 @@ import hashlib
 import platform
 import shutil
 import sys
+import time
 import traceback
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +18,17 @@ from typing import Any
 
 from imgclf import __version__, predict, runs
 from imgclf.config import TrainConfig
+from imgclf.continuing import (
+    COMPARISON,
+    compare,
+    continued,
+    images_of,
+    read_settings,
+    read_stored,
+    require_resumable,
+    to_json,
+    with_known_classes,
+)
 from imgclf.data.announce import announce, data_notes, finding_notes
 from imgclf.data.imageset import ImageFile, ImageSet
 from imgclf.data.overlap import overlap
@@ -30,7 +42,7 @@ from imgclf.export.tflite import Exported, convert, prove
 from imgclf.models import backbones
 from imgclf.models.own import find_builder
 from imgclf.noise import import_tensorflow
-from imgclf.progress import plural, say, step, warn
+from imgclf.progress import parse_duration, plural, say, step, warn
 from imgclf.training.choose import choose
 
 SPLIT_SETTINGS = ("seed", "val_share", "test_share", "group_by")  # that decide who is in which part
@@ -72,23 +84,28 @@ def train_folder(
         CheckFailed: an exported file does not behave like the model; everything else is there.
         Interrupted: Ctrl-C; the best weights so far are in the run folder, or there is none.
     """
+    deadline = _deadline(config)
     replaced = runs.require_free(out, overwrite)
+    given, config = config, continued(config)
+    if config.from_run is not None and data is None and config.csv is None:
+        data = read_stored(runs.Run.open(Path(config.from_run))).folder
     if replaced:
         _require_kept(out, data, config.csv, config.fixes, config.split, *sorted(out.glob("*.csv")))
     if data is not None and data.is_dir():
-        _require_apart(ImageSet(data, (), ()), out, overwrite)  # before the images are read
+        require_apart(ImageSet(data, (), ()), out, overwrite)  # before the images are read
     if config.backbone != "auto":  # what is wrong with the settings is said before the images are read
         row = backbones.get(config.backbone)
         backbones.check_size(row, config.image_size or row.default_size)
     prepared = prepare(data, config)
-    _require_apart(prepared.checkup.images, out, overwrite)
+    require_apart(prepared.checkup.images, out, overwrite)
     earlier = _earlier_split(out, prepared.checkup.images, config) if replaced else ()
     images, corrected = with_parts(prepared, config, earlier)
     announce(images, prepared.checkup.diagnosis, prepared.checkup.pairs, config.split)
+    images, grown = with_known_classes(images, config)
     chosen, chosen_notes = choose(images, config)
     if earlier and not images.has_parts and config.split is None:  # `--config` repeats the run with its own parts
         chosen = chosen.replace(split=out.resolve() / runs.SPLIT)
-    notes = (*prepared.notes, *corrected, *chosen_notes)
+    notes = (*prepared.notes, *corrected, *([grown] if grown else ()), *chosen_notes)
     for line in notes:
         say(line)
     import_tensorflow()
@@ -107,15 +124,49 @@ def train_folder(
     if isinstance(row.builder, str) and (weights is None or weights.run is None):
         find_builder(row.builder)  # a run brings its network with it
     run = runs.Run.create(out, overwrite)
+    found = finding_notes(prepared.checkup.diagnosis, "error", "warning")
+    about = (*data_notes(images, config.split), *found)
     with run.lock(), _guarded(run):
-        return _train(
-            run,
-            images,
-            Settings(config, chosen, notes, command, finding_notes(prepared.checkup.diagnosis, "error", "warning")),
+        return _train(run, images, Settings(given, chosen, notes, command, about, runs.timestamp(), deadline))
+
+
+def _deadline(config: TrainConfig) -> float | None:
+    """When a training with a time budget must be over, by `time.monotonic`."""
+    if config.time_budget is None:
+        return None
+    return time.monotonic() + parse_duration(config.time_budget)
+
+
+def resume_folder(root: Path) -> Outcome:
+    """Go on with a training that was interrupted: by Ctrl-C, a kill, a full disk or a power cut.
+
+    The split, the settings, finished epochs and random numbers are those of the run: on a CPU the weights will be those
+    of a training that was never interrupted.
+
+    Args:
+        root: the run folder.
+
+    Raises:
+        InputError: the run is finished, or was stopped before its images were split, or its images have changed;
+            another process is training in it.
+        SetupError, CheckFailed, Interrupted: as for `train_folder`.
+    """
+    run = runs.Run.open(root)
+    require_resumable(run)
+    with run.lock():
+        stored = read_stored(run)
+        images = images_of(run, stored)
+        say(f"going on with {root}: {stored.command}")
+        import_tensorflow()
+        run.set_state("running", stage="start")
+        settings = Settings(
+            stored.given, stored.chosen, stored.notes, stored.command, stored.data_notes, stored.created
         )
+        with _guarded(run):
+            return _train(run, images, settings)
 
 
-def _require_apart(images: ImageSet, out: Path, overwrite: bool) -> None:
+def require_apart(images: ImageSet, out: Path, overwrite: bool) -> None:
     """Check that the run folder does not lie among the images, nor they in it."""
     ours = out.resolve()
     if images.listed:
@@ -162,9 +213,10 @@ def _guarded(run: runs.Run) -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         kept = _give_up(run, "interrupted")
-        after = f"the trained model is in {run.root}" if kept else "nothing was trained yet"
-        raise Interrupted("interrupted", f"{after}; start again with the same command"
-                          + (" and --overwrite" if kept else "")) from None  # fmt: skip
+        after = f"go on with `imgclf train --resume {run.root}`" if kept else (
+            "nothing was trained yet; start again with the same command"
+        )  # fmt: skip
+        raise Interrupted("interrupted", after) from None
     except (Interrupted, CheckFailed):
         raise
     except ImgclfError:
@@ -181,8 +233,8 @@ def _guarded(run: runs.Run) -> Iterator[None]:
 
 
 def _give_up(run: runs.Run, state: str) -> bool:
-    """Mark a run that has a model, remove one that has none; whether it had one."""
-    if (run / runs.MODEL).is_file():
+    """Mark a run that can be gone on with, remove one that cannot; whether it can."""
+    if (run / runs.MODEL).is_file() or any((run / runs.CHECKPOINTS).glob("*")):
         run.set_state(state)
         return True
     shutil.rmtree(run.root, ignore_errors=True)
@@ -200,13 +252,25 @@ def _seen_before(earlier: Path | None, images: ImageSet) -> list[str]:
 
 @dataclass(frozen=True)
 class Settings:
-    """The settings of a run: as given, and with what the images decided; why; the command; the images' findings."""
+    """The settings of a run, for its config.json.
+
+    Attributes:
+        given: as the user gave them.
+        chosen: with what the images decided.
+        notes: why.
+        command: what the user typed.
+        about: what there is to say of the images.
+        created: when the run began, ISO 8601.
+        deadline: when it must be over, by `time.monotonic`; None: whenever.
+    """
 
     given: TrainConfig
     chosen: TrainConfig
     notes: tuple[str, ...]
     command: str
-    findings: list[str]
+    about: tuple[str, ...]
+    created: str
+    deadline: float | None = None
 
 
 def _train(run: runs.Run, images: ImageSet, settings: Settings) -> Outcome:
@@ -220,9 +284,14 @@ def _train(run: runs.Run, images: ImageSet, settings: Settings) -> Outcome:
     assert config.image_size is not None
     staged = stage(images, run / runs.STAGE, (config.image_size, config.image_size), workers=config.workers)
     run.set_state("running", stage="training")
-    trained = train(staged, config)
+    trained = train(staged, config, checkpoints=run / runs.CHECKPOINTS, deadline=settings.deadline)
     _write_config(run, images, settings, trained.config, trained.notes, trained.parameters)
     _write_history(run, trained.history)
+    if trained.range_test is not None:
+        from imgclf.report.plots import range_test
+
+        test = trained.range_test
+        runs.write_text(run / "lr.svg", range_test(test.rates, test.losses, test.chosen))
     with step("saving the model and reading it back", 1, "file") as bar:
         model = save_keras_model(trained.model, run / runs.MODEL)
         bar.update()
@@ -230,13 +299,18 @@ def _train(run: runs.Run, images: ImageSet, settings: Settings) -> Outcome:
     if trained.interrupted:
         run.set_state("interrupted")
         raise Interrupted(f"interrupted: the best weights so far are in {run / runs.MODEL}",
-                          f"measure them with `imgclf evaluate {run.root}`, write mobile files with "
-                          f"`imgclf export {run.root}`, or train again with --overwrite")  # fmt: skip
+                          f"go on with `imgclf train --resume {run.root}`, or measure them with `imgclf evaluate "
+                          f"{run.root}`")  # fmt: skip
     run.set_state("running", stage="evaluation and export")
     predictor = predict.of_model(run / runs.MODEL, model, images.classes)
+    measuring = predictor
+    if {row.stage for row in trained.history} == {"head"}:  # the network is as it was, and so are its features
+        from imgclf.training.stored_predictor import stored_predictor
+
+        measuring = stored_predictor(predictor, model, images.part("test"))
     with ThreadPoolExecutor(1) as beside:  # the converter's child has one busy thread, the evaluation another
         converted = beside.submit(convert, run, config.formats)
-        tested = evaluate(predictor, images.part("test"))
+        tested = evaluate(measuring, images.part("test"))
         runs.write_json(run / runs.METRICS, tested.metrics.to_json())
         tested.write(run / runs.PREDICTIONS, predictor.classes, images.root)
         with step("converting for phones", len(config.formats), "files") as bar:
@@ -255,6 +329,8 @@ def _train(run: runs.Run, images: ImageSet, settings: Settings) -> Outcome:
             draw_layers(model, tested.images[0].path, run / runs.LAYERS)
         except Exception as error:  # a picture less is no reason to lose a training
             warn(f"the layers could not be drawn ({error})")
+    _compare(run, config, tested)
+    shutil.rmtree(run / runs.CHECKPOINTS, ignore_errors=True)
     run.set_state("done")
     from imgclf.report.collect import write_run_report
 
@@ -266,33 +342,50 @@ def _train(run: runs.Run, images: ImageSet, settings: Settings) -> Outcome:
     return Outcome(run, predictor, tested, exports)
 
 
+def _compare(run: runs.Run, config: TrainConfig, tested: Evaluation) -> None:
+    """Say how the new model does on the test images of the run it goes on from."""
+    if config.from_run is None:
+        return
+    earlier = Path(config.from_run)
+    right = (tested.probabilities.argmax(axis=1) == tested.labels).tolist()
+    found = compare(earlier, tested.images, right)
+    if found is not None:
+        say(str(found))
+        runs.write_json(run / COMPARISON, to_json(found, earlier))
+
+
 def _write_config(
     run: runs.Run, images: ImageSet, settings: Settings, config: TrainConfig, notes: Sequence[str] = (),
     parameters: int | None = None,
 ) -> None:  # fmt: skip
     given = settings.given.to_json()
-    for name in ("csv", "fixes", "split"):  # they are found again from any folder
+    for name in ("csv", "fixes", "split", "from_run", "teacher"):  # they are found again from any folder
         given[name] = given[name] and str(Path(given[name]).resolve())
     runs.write_json(
         run / runs.CONFIG,
         {
             "schema": runs.SCHEMA,
             "imgclf": __version__,
-            "created": runs.timestamp(),
+            "created": settings.created,
             "command": settings.command,
             "settings": given,
-            "decided": {name: value for name, value in config.to_json().items() if value != given[name]},
-            "notes": [*settings.notes, *notes],
+            "chosen": _differences(given, settings.chosen),
+            "decided": _differences(given, config),
+            "notes": list(dict.fromkeys((*settings.notes, *notes))),
             "parameters": parameters,
             "data": {"folder": str(images.root.resolve()), "fingerprint": fingerprint(images),
-                     "notes": [*data_notes(images, settings.given.split), *settings.findings]},
+                     "notes": list(settings.about)},
             "versions": versions(),
         },
     )  # fmt: skip
 
 
+def _differences(given: dict[str, Any], config: TrainConfig) -> dict[str, Any]:
+    return {name: value for name, value in config.to_json().items() if value != given[name]}
+
+
 def _write_history(run: runs.Run, history: Sequence[Any]) -> None:
-    from imgclf.training.fit import METRICS
+    from imgclf.training.epoch import METRICS
 
     header = ["stage", "epoch", *METRICS, *(f"val_{name}" for name in METRICS), "learning_rate", "seconds", "kept"]
     rows = [
@@ -318,23 +411,6 @@ def versions() -> dict[str, str]:
         except metadata.PackageNotFoundError:
             continue
     return found
-
-
-def read_settings(path: Path) -> dict[str, Any]:
-    """The settings of a config.json: of a run, with what was decided filled in, or a plain table of settings.
-
-    Raises:
-        InputError: no JSON, or not of this form, or written by another version.
-    """
-    value = runs.read_json(path / runs.CONFIG if path.is_dir() else path)
-    if not isinstance(value, dict):
-        raise InputError(f"{path} holds no settings", "expected the config.json of a run")
-    if "settings" not in value:
-        return value
-    if value.get("schema") != runs.SCHEMA:
-        raise InputError(f"{path} was written by imgclf {value.get('imgclf', 'unknown')}",
-                         f"this imgclf reads version {runs.SCHEMA} of the file")  # fmt: skip
-    return {**value["settings"], **value.get("decided", {})}
 
 
 def labelled_images(data: Path) -> tuple[ImageFile, ...]:

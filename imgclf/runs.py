@@ -34,6 +34,7 @@ REPORT = "report.html"
 LOG = "log.txt"
 EXPORTS = "exports"
 STAGE = "stage"
+CHECKPOINTS = "checkpoints"
 LAYERS = "layers"
 LOCK = ".lock"
 

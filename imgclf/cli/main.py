@@ -18,6 +18,7 @@ from imgclf.progress import printable
 COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
     "Make a classifier": {
         "train": ("imgclf.cli.train", "Train on a folder of labelled images: model, measure, mobile files, report."),
+        "tune": ("imgclf.cli.tune", "Search the network and settings that suit the images, and train the winner."),
         "evaluate": ("imgclf.cli.evaluate", "Measure a model on labelled images."),
         "predict": ("imgclf.cli.predict", "Classify images with a run or a model file."),
         "export": ("imgclf.cli.export", "Write mobile files of a run and prove them."),
@@ -29,6 +30,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "explain": ("imgclf.cli.explain", "Look into a network: its kernels, and an image after each layer."),
         "weights": ("imgclf.cli.weights", "ImageNet weights: what is in the cache, and fetching more."),
         "backbones": ("imgclf.cli.backbones", "The networks to start from."),
+        "cache": ("imgclf.cli.cache", "What is kept to make the next run fast: look, or clear."),
     },
 }
 

@@ -7,10 +7,12 @@ import click
 
 from imgclf.config import Setting, TrainConfig
 
+ALIASES = {"from_run": ("--from",)}  # what people type; the setting cannot be called by a word of Python
 
-def setting_options(*names: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """One option per row of TrainConfig, or only those named."""
-    specs = [spec for spec in TrainConfig.describe() if not names or spec.name in names]
+
+def setting_options(*names: str, without: tuple[str, ...] = ()) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """One option per row of TrainConfig, or only those named, or all but some."""
+    specs = [spec for spec in TrainConfig.describe() if (not names or spec.name in names) and spec.name not in without]
 
     def decorate(function: Callable[..., None]) -> Callable[..., None]:
         for spec in reversed(specs):
@@ -35,7 +37,8 @@ def _option(spec: Setting) -> Callable[[Callable[..., None]], Callable[..., None
     metavar = "|".join(spec.choices) if spec.choices and spec.kind is not tuple else None
     if spec.kind is tuple:
         metavar = ",".join(spec.choices) or "NAME,NAME"
-    return click.option(spec.option, spec.name, type=kind, default=None, metavar=metavar, help=text)
+    names = (*ALIASES.get(spec.name, ()), spec.option, spec.name)
+    return click.option(*names, type=kind, default=None, metavar=metavar, help=text)
 
 
 def _shown_default(spec: Setting) -> str:

@@ -12,10 +12,11 @@ from imgclf.cli.settings import given_settings, setting_options
 from imgclf.config import TrainConfig
 
 
-class _Grouped(click.Command):
+class Grouped(click.Command):
     """Shows the options by what they are about."""
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the options below the titles of their groups."""
         groups: dict[str, list[tuple[str, str]]] = {}
         homes = {spec.name: spec.group for spec in TrainConfig.describe()}
         for param in self.get_params(ctx):
@@ -27,14 +28,17 @@ class _Grouped(click.Command):
                 formatter.write_dl(records)
 
 
-@click.command(cls=_Grouped, short_help="Train on a folder of labelled images.")
+@click.command(cls=Grouped, short_help="Train on a folder of labelled images.")
 @click.argument("data", type=click.Path(path_type=Path), required=False)
 @click.option("--out", type=click.Path(path_type=Path), help="Run folder to make.  [default: runs/NAME]")
 @click.option("--overwrite", is_flag=True, help="Replace an earlier run at --out.")
+@click.option("--resume", type=click.Path(path_type=Path), help="Go on with an interrupted run; takes nothing else.")
 @click.option("--config", type=click.Path(path_type=Path), help="Settings of a config.json; options go before them.")
 @setting_options()
 @common_options
-def command(data: Path | None, out: Path | None, overwrite: bool, config: Path | None, **options: Any) -> None:
+def command(
+    data: Path | None, out: Path | None, overwrite: bool, resume: Path | None, config: Path | None, **options: Any
+) -> None:
     """Train a classifier on DATA, a folder with one folder of images per class.
 
     DATA may also hold train/, val/ and test/ folders of class folders, or be an archive (.zip, .tar) of all that, or a
@@ -42,18 +46,27 @@ def command(data: Path | None, out: Path | None, overwrite: bool, config: Path |
     the model, its measures on the test images, mobile files that are proven to behave like it, and report.html.
     """
     from imgclf import runs
+    from imgclf.continuing import read_settings
     from imgclf.data.sources import run_name
-    from imgclf.pipeline import read_settings, train_folder
+    from imgclf.errors import InputError
+    from imgclf.pipeline import resume_folder, train_folder
 
     given = given_settings(options)
+    if resume is not None:
+        if given or data or out or overwrite or config:
+            raise InputError("--resume goes on with the images and settings of the run", "leave everything else out")
+        print_outcome(resume_folder(resume))
+        return
     settings = TrainConfig().replace(**{**(read_settings(config) if config else {}), **given})
-    root = out or runs.free_folder(run_name(data, settings.csv))
+    named = data or (Path(settings.from_run) if settings.from_run else None)
+    root = out or runs.free_folder(run_name(named, settings.csv))
     shown = shlex.join(["imgclf", *sys.argv[1:]])
     outcome = train_folder(data, root, settings, overwrite=overwrite, command=shown)
-    _print(outcome)
+    print_outcome(outcome)
 
 
-def _print(outcome: Any) -> None:
+def print_outcome(outcome: Any) -> None:
+    """What a training made, on stdout."""
     metrics, root = outcome.evaluation.metrics, outcome.run.root
     right = round(metrics.accuracy * metrics.n)
     click.echo(

@@ -1,0 +1,43 @@
+"""`imgclf cache`: what is kept to make the next run fast. Its help is fast."""
+
+import json
+
+import click
+
+from imgclf.cli.main import common_options
+
+
+@click.group(short_help="What is kept to make the next run fast: look, or clear.")
+def command() -> None:
+    """Activations of frozen networks, what is known of images, measurements: all can be worked out again."""
+
+
+@command.command()
+@click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@common_options
+def info(form: str) -> None:
+    """Show where the cache is and what takes how much room, the longest unused first."""
+    from imgclf.cachedir import cache_folder
+    from imgclf.training.store import LIMIT_VARIABLE, limit_bytes, usage
+
+    spaces, folder = usage(), cache_folder()
+    total = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) if folder.is_dir() else 0
+    if form == "json":
+        rows = [{"what": item.what, "readings": item.rows, "bytes": item.bytes, "used": round(item.used)}
+                for item in spaces]  # fmt: skip
+        click.echo(json.dumps({"folder": str(folder), "bytes": total, "limit": limit_bytes(), "activations": rows}))
+        return
+    for item in spaces:
+        click.echo(f"{item.bytes / 1e6:>9.1f} MB  {item.rows:>8} readings  {item.what}")
+    activations = sum(item.bytes for item in spaces)
+    click.echo(f"{total / 1e6:.1f} MB in {folder}; activations {activations / 1e6:.1f} MB of at most "
+               f"{limit_bytes() / 1e6:.0f} MB ({LIMIT_VARIABLE} sets that)")  # fmt: skip
+
+
+@command.command()
+@common_options
+def clear() -> None:
+    """Remove all activations; the next training computes them again."""
+    from imgclf.training import store
+
+    click.echo(f"{store.clear() / 1e6:.1f} MB freed")
