@@ -46,9 +46,10 @@ def compare(staged, config, rounds: int) -> None:
     from imgclf.models import backbones
     from imgclf.models.build import build_backbone
     from imgclf.models.network import assemble
+    from imgclf.training.above import Fresh
     from imgclf.training.fit import Stage, run_stage
     from imgclf.training.scratch import CHUNK
-    from imgclf.training.session import Above, Data, Session
+    from imgclf.training.session import Data, Session
     from imgclf.training.train import settle
 
     row, side = backbones.get(config.backbone), config.image_size
@@ -64,7 +65,7 @@ def compare(staged, config, rounds: int) -> None:
         return tuple(np.concatenate(column) for column in zip(*pairs, strict=True))
 
     ours = Session(data, config, network())
-    above = Above(ours, None, "all")
+    above = Fresh(ours, None, "all")
     ours.compile(above.model, keras.optimizers.Adam(1e-3), min(CHUNK, data.train.steps))
     val = above.val()
 
