@@ -261,6 +261,7 @@ def _search(
     job = tune.Job(
         space=space,
         staged=_stages(run, images, space),
+        training=len(images.part("train")),
         validation=len(images.part("val")),
         trials=options.trials,
         seconds=options.seconds,

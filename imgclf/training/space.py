@@ -14,11 +14,12 @@ from imgclf.models.cached import run_of
 from imgclf.training.choose import choose
 from imgclf.training.networks import Network, networks_for
 
-HEAD_RATE, FINE_TUNE_RATE = 3e-3, 2e-4  # as in transfer.py; from scratch it is the recipe's
+HEAD_RATE, FINE_TUNE_RATE, TRANSFER_BATCH = 3e-3, 2e-4, 32  # as in transfer.py; from scratch it is the recipe's
 FACTORS = (0.25, 4.0)  # of a learning rate
 # Trials are shorter than a training: they only have to put the settings in the right order. With 20 epochs of the head
 # small networks and low rates come out too low where images are few (docs/benchmarks.md).
-TRIAL_EPOCHS, TRIAL_HEAD_EPOCHS, TRIAL_FINE_TUNE_EPOCHS = 12, 40, 3
+TRIAL_EPOCHS, TRIAL_HEAD_EPOCHS = 12, 40
+FINE_TUNE_STEPS, FINE_TUNE_EPOCHS = 100, (3, 8)  # fewer steps, and fine-tuning looks worse than it is
 # medium and strong need more epochs to pay off than a trial has (docs/benchmarks.md): it would always say no.
 FIRST_NETWORKS = 4  # at most, before the sampler chooses
 AUGMENTATIONS = ("none", "shift", "light")
@@ -259,12 +260,21 @@ def _point(space: Space, network: Network, depth: str | None = None) -> dict[str
     return parameters
 
 
-def trial_config(space: Space, drawn: Draw) -> TrainConfig:
-    """The settings of a trial, which is shorter than a training where the user has not fixed its length."""
+def trial_config(space: Space, drawn: Draw, images: int) -> TrainConfig:
+    """The settings of a trial, which is shorter than a training where the user has not fixed its length.
+
+    Args:
+        space: what is searched.
+        drawn: the point.
+        images: number of training images.
+    """
     config = space.base.replace(**drawn.settings)
     if drawn.network.from_scratch:
         return config.replace(epochs=config.epochs or TRIAL_EPOCHS)
+    fewest, most = FINE_TUNE_EPOCHS
+    enough = round(FINE_TUNE_STEPS * (config.batch_size or TRANSFER_BATCH) / images)
     given = config.fine_tune_epochs
     return config.replace(
-        epochs=config.epochs or TRIAL_HEAD_EPOCHS, fine_tune_epochs=TRIAL_FINE_TUNE_EPOCHS if given is None else given
+        epochs=config.epochs or TRIAL_HEAD_EPOCHS,
+        fine_tune_epochs=max(fewest, min(most, enough)) if given is None else given,
     )

@@ -44,6 +44,7 @@ class Job:
     Attributes:
         space: what is varied.
         staged: image size in pixels to the staged images.
+        training: number of training images.
         validation: number of validation images.
         trials: how many are to have ended, those of earlier calls included.
         seconds: time for this call; None for no limit.
@@ -51,6 +52,7 @@ class Job:
 
     space: Space
     staged: Callable[[int], StagedSet]
+    training: int
     validation: int
     trials: int
     seconds: float | None = None
@@ -182,7 +184,7 @@ def _perfect(found: tuple[TrialRow, ...]) -> set[str]:
 
 def _run(study: optuna.Study, job: Job, trial: optuna.Trial, drawn: Draw, deadline: float | None) -> None:
     """One trial, from its settings to its result."""
-    config = trial_config(job.space, drawn)
+    config = trial_config(job.space, drawn, job.training)
     size = config.image_size or drawn.network.sizes[-1]
     facts = {"network": drawn.network.name, "settings": drawn.settings, "n": job.validation,
              "parameters": drawn.network.parameters, "image_size": size}  # fmt: skip

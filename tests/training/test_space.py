@@ -64,7 +64,7 @@ def test_photos_are_tried_with_the_weights_that_are_here(large):
         "backbone": "mobilenet_v2", "alpha": 0.35, "image_size": 224, "unfreeze": "10", "augment": "light",
         "fine_tune_learning_rate": 8e-4, "learning_rate": 0.012,
     }  # fmt: skip
-    assert trial_config(space, found).fine_tune_epochs == 3
+    assert [trial_config(space, found, images).fine_tune_epochs for images in (40, 640, 2000)] == [8, 5, 3]
 
 
 @pytest.mark.usefixtures("home")
@@ -99,7 +99,7 @@ def test_where_the_head_is_perfect_no_depth_is_asked_for(large):
 def test_what_is_given_is_not_searched(large, given, parameter):
     space = candidates(large, TrainConfig(**given))
     trial = Chooser()
-    config = trial_config(space, draw(space, trial))
+    config = trial_config(space, draw(space, trial), 2000)
     assert parameter not in trial.asked and set(trial.asked)
     assert {name: getattr(config, name) for name in given} == given
     assert parameter not in [axis.name for axis in space.axes]
@@ -116,7 +116,7 @@ def test_the_widths_of_a_named_network_are_searched(large):
 def test_head_only_leaves_rates_and_sizes(large):
     space = candidates(large, TrainConfig(fine_tune_epochs=0))
     assert [axis.name for axis in space.axes] == ["network", "image_size", "rate"]
-    assert trial_config(space, draw(space, Chooser())).fine_tune_epochs == 0
+    assert trial_config(space, draw(space, Chooser()), 2000).fine_tune_epochs == 0
 
 
 def test_without_weights_networks_from_scratch_are_tried(large, tmp_path, monkeypatch):

@@ -59,7 +59,7 @@ def pretend(monkeypatch):
 
 
 def job(tmp_path, trials, *, seconds=None, config=USUAL, networks=(LARGE, SMALL)):
-    return tune.Job(Space(config, config, networks), lambda size: None, N, trials, seconds)
+    return tune.Job(Space(config, config, networks), lambda size: None, 2000, N, trials, seconds)
 
 
 def settings(study):
