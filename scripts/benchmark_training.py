@@ -28,7 +28,7 @@ HERE = Path(__file__).parent
 IMGCLF = {
     "head": ["--fine-tune-epochs", "0"],
     "warm": ["--fine-tune-epochs", "0"],  # once more, with the cache of "head"
-    "warm, no exports": ["--fine-tune-epochs", "0", "--formats", ""],
+    "warm without exports": ["--fine-tune-epochs", "0", "--formats", ""],
     "default": [],
     "long": ["--fine-tune-epochs", "8", "--views", "4"],
 }
