@@ -2,21 +2,16 @@
 below the command line; TensorFlow comes in only when the data has been found to be good.
 """
 
-import hashlib
-import platform
 import shutil
-import sys
 import time
 import traceback
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
-from typing import Any
 
-from imgclf import __version__, predict, runs
+from imgclf import predict, runs
 from imgclf.config import TrainConfig
 from imgclf.continuing import (
     COMPARISON,
@@ -43,10 +38,10 @@ from imgclf.models import backbones
 from imgclf.models.own import find_builder
 from imgclf.noise import import_tensorflow
 from imgclf.progress import parse_duration, plural, say, step, warn
+from imgclf.records import Settings, write_config, write_history
 from imgclf.training.choose import choose
 
 SPLIT_SETTINGS = ("seed", "val_share", "test_share", "group_by")  # that decide who is in which part
-LIBRARIES = ("tensorflow", "keras", "keras-cv", "ai-edge-litert", "numpy", "pillow", "scikit-learn")
 
 
 @dataclass(frozen=True)
@@ -250,29 +245,6 @@ def _seen_before(earlier: Path | None, images: ImageSet) -> list[str]:
     return [line]
 
 
-@dataclass(frozen=True)
-class Settings:
-    """The settings of a run, for its config.json.
-
-    Attributes:
-        given: as the user gave them.
-        chosen: with what the images decided.
-        notes: why.
-        command: what the user typed.
-        about: what there is to say of the images.
-        created: when the run began, ISO 8601.
-        deadline: when it must be over, by `time.monotonic`; None: whenever.
-    """
-
-    given: TrainConfig
-    chosen: TrainConfig
-    notes: tuple[str, ...]
-    command: str
-    about: tuple[str, ...]
-    created: str
-    deadline: float | None = None
-
-
 def _train(run: runs.Run, images: ImageSet, settings: Settings) -> Outcome:
     from imgclf.models.files import save_keras_model
     from imgclf.training.train import train
@@ -280,13 +252,13 @@ def _train(run: runs.Run, images: ImageSet, settings: Settings) -> Outcome:
     write_split(images, run / runs.SPLIT)
     runs.write_classes(run / runs.CLASSES, images.classes)
     config = settings.chosen
-    _write_config(run, images, settings, config)
+    write_config(run, images, settings, config)
     assert config.image_size is not None
     staged = stage(images, run / runs.STAGE, (config.image_size, config.image_size), workers=config.workers)
     run.set_state("running", stage="training")
     trained = train(staged, config, checkpoints=run / runs.CHECKPOINTS, deadline=settings.deadline)
-    _write_config(run, images, settings, trained.config, trained.notes, trained.parameters)
-    _write_history(run, trained.history)
+    write_config(run, images, settings, trained.config, trained.notes, trained.parameters)
+    write_history(run, trained.history)
     if trained.range_test is not None:
         from imgclf.report.plots import range_test
 
@@ -352,65 +324,6 @@ def _compare(run: runs.Run, config: TrainConfig, tested: Evaluation) -> None:
     if found is not None:
         say(str(found))
         runs.write_json(run / COMPARISON, to_json(found, earlier))
-
-
-def _write_config(
-    run: runs.Run, images: ImageSet, settings: Settings, config: TrainConfig, notes: Sequence[str] = (),
-    parameters: int | None = None,
-) -> None:  # fmt: skip
-    given = settings.given.to_json()
-    for name in ("csv", "fixes", "split", "from_run", "teacher"):  # they are found again from any folder
-        given[name] = given[name] and str(Path(given[name]).resolve())
-    runs.write_json(
-        run / runs.CONFIG,
-        {
-            "schema": runs.SCHEMA,
-            "imgclf": __version__,
-            "created": settings.created,
-            "command": settings.command,
-            "settings": given,
-            "chosen": _differences(given, settings.chosen),
-            "decided": _differences(given, config),
-            "notes": list(dict.fromkeys((*settings.notes, *notes))),
-            "parameters": parameters,
-            "data": {"folder": str(images.root.resolve()), "fingerprint": fingerprint(images),
-                     "notes": list(settings.about)},
-            "versions": versions(),
-        },
-    )  # fmt: skip
-
-
-def _differences(given: dict[str, Any], config: TrainConfig) -> dict[str, Any]:
-    return {name: value for name, value in config.to_json().items() if value != given[name]}
-
-
-def _write_history(run: runs.Run, history: Sequence[Any]) -> None:
-    from imgclf.training.epoch import METRICS
-
-    header = ["stage", "epoch", *METRICS, *(f"val_{name}" for name in METRICS), "learning_rate", "seconds", "kept"]
-    rows = [
-        [row.stage, row.epoch, *(f"{row.train[name]:.6f}" for name in METRICS),
-         *(f"{row.val[name]:.6f}" for name in METRICS), f"{row.learning_rate:.3g}", f"{row.seconds:.2f}", int(row.kept)]
-        for row in history
-    ]  # fmt: skip
-    runs.write_csv(run / runs.HISTORY, header, rows)
-
-
-def fingerprint(images: ImageSet) -> str:
-    """A hash of what was trained and tested on: every usable image's content, label and part; 16 hexadecimal digits."""
-    lines = sorted(f"{image.key} {image.part} {image.label}" for image in images.usable)
-    return hashlib.blake2b("\n".join(lines).encode("utf-8", "surrogateescape"), digest_size=8).hexdigest()
-
-
-def versions() -> dict[str, str]:
-    """Python's and the libraries' versions."""
-    found = {"python": platform.python_version(), "platform": sys.platform}
-    for name in LIBRARIES:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
 
 
 def labelled_images(data: Path) -> tuple[ImageFile, ...]:

@@ -21,8 +21,9 @@ from imgclf.data.stage import stage
 from imgclf.errors import ImgclfError, InputError, Interrupted, SetupError
 from imgclf.models import backbones
 from imgclf.noise import import_tensorflow
-from imgclf.pipeline import Outcome, fingerprint, require_apart, train_folder, versions
+from imgclf.pipeline import Outcome, require_apart, train_folder
 from imgclf.progress import plural, say, step
+from imgclf.records import fingerprint, versions
 from imgclf.training.front import Choice, TrialRow, choose_winner, pareto_front
 from imgclf.training.space import Space, candidates
 
