@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from imgclf.classifier import Classifier, check, load, train
+    from imgclf.classifier import Classifier, check, load, train, tune
     from imgclf.config import TrainConfig
     from imgclf.errors import ImgclfError, InputError, SetupError
 
@@ -28,9 +28,10 @@ _HOMES = {
     "check": "imgclf.classifier",
     "load": "imgclf.classifier",
     "train": "imgclf.classifier",
+    "tune": "imgclf.classifier",
 }
 
-__all__ = ["Classifier", "ImgclfError", "InputError", "SetupError", "TrainConfig", "check", "load", "train"]
+__all__ = ["Classifier", "ImgclfError", "InputError", "SetupError", "TrainConfig", "check", "load", "train", "tune"]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,10 +1,10 @@
-"""The Python interface: train, load, check, and the Classifier they are about. May import everything but cli/."""
+"""The Python interface: train, tune, load, check, and the Classifier they are about. May import everything but cli/."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from imgclf import pipeline, predict, runs
+from imgclf import measuring, pipeline, predict, runs
 from imgclf.config import TrainConfig
 from imgclf.data.check import check as check_images
 from imgclf.data.diagnosis import Diagnosis
@@ -14,7 +14,8 @@ from imgclf.evaluation.evaluate import Evaluation, evaluate
 from imgclf.evaluation.metrics import Metrics
 from imgclf.export.tflite import Exported, convert, prove
 from imgclf.predict import Prediction, Predictor, Skipped
-from imgclf.progress import step, warn
+from imgclf.progress import parse_duration, step, warn
+from imgclf.tuning import Options, Tuned, default_folder, tune_folder
 
 AnyPath = str | Path
 
@@ -78,13 +79,13 @@ class Classifier:
             InputError: no such folder, unknown classes, or (without a folder) the training images are gone.
         """
         if data is not None:
-            images = pipeline.labelled_images(Path(data))
+            images = measuring.labelled_images(Path(data))
             if self.run is not None:
-                seen = pipeline.trained_on(self.run, images)
+                seen = measuring.trained_on(self.run, images)
                 if seen:
                     warn(seen)
             return evaluate(self.predictor, images)
-        return evaluate(self.predictor, pipeline.test_images(self._own_run("a test part")))
+        return evaluate(self.predictor, measuring.test_images(self._own_run("a test part")))
 
     def export(self, *formats: str) -> tuple[Exported, ...]:
         """Write mobile files ("float32", "float16"; both by default) and prove them on the test part."""
@@ -93,7 +94,7 @@ class Classifier:
         with step("converting for phones", len(chosen), "files") as bar:
             files = convert(run, chosen)
             bar.update(len(chosen))
-        tested = self.evaluation()
+        tested = evaluate(self.predictor, measuring.proof_images(run))
         return prove(run, files, [image.path for image in tested.images], tested.labels, tested.probabilities)
 
     def _own_run(self, what: str) -> runs.Run:
@@ -133,6 +134,36 @@ def train(
     )
     outcome = pipeline.train_folder(source, root, config, overwrite=overwrite, command=f"imgclf.train({shown})")
     return Classifier(outcome.predictor, outcome.run)
+
+
+def tune(
+    data: AnyPath | None = None, out: AnyPath | None = None, *, trials: int = 20, time_budget: str | None = None,
+    prefer: str = "accuracy", train_winner: bool = True, overwrite: bool = False, resume: bool = False,
+    **settings: Any,
+) -> Tuned:  # fmt: skip
+    """Search the network and settings that suit a folder of labelled images, and train the winner.
+
+    Args:
+        data: the images, as for `train`.
+        out: the folder of the search; runs/NAME-tune by default. A search that was interrupted goes on.
+        trials: how many short trainings, those of an interrupted search included.
+        time_budget: for the trials, such as "10m".
+        prefer: "accuracy", "size" or "latency".
+        train_winner: whether the winner is trained in full; `imgclf.load(found.best.root)` opens it.
+        overwrite: begin anew where an earlier search is.
+        resume: go on with a search that is finished.
+        **settings: any field of `imgclf.TrainConfig`; what is given is not searched.
+
+    Raises:
+        InputError: something is wrong with the folder or a setting.
+        SetupError: Optuna (the extra `tune`) is missing, the disk is full.
+    """
+    config = TrainConfig().replace(**settings)
+    source = None if data is None else Path(data)
+    root = Path(out) if out is not None else default_folder(run_name(source, config.csv), finished=resume)
+    seconds = None if time_budget is None else parse_duration(time_budget)
+    options = Options(trials, seconds, prefer, train_winner, overwrite, resume)
+    return tune_folder(source, root, config, options, command=f"imgclf.tune({None if data is None else str(data)!r})")
 
 
 def load(path: AnyPath, classes: Iterable[str] | None = None) -> Classifier:

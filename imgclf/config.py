@@ -20,6 +20,8 @@ OPTIMIZERS = ("auto", "adam", "adamw", "sgd", "rmsprop", "lion")
 SCHEDULES = ("auto", "constant", "cosine", "step", "plateau", "one-cycle")
 LOSSES = ("auto", "cross-entropy", "focal")
 BALANCES = ("auto", "none", "weights", "sampler", "focal")
+PRECISIONS = ("auto", "float32", "mixed")
+MIXES = ("auto", "none", "mixup", "cutmix")
 NORMALIZATIONS = ("auto", "unit", "symmetric", "data")
 FORMATS = ("float32", "float16")
 
@@ -56,6 +58,9 @@ def _setting(
     )
 
 
+# Settings that a search has no use for: it has a budget, parts and stages of its own.
+NOT_SEARCHED = ("time_budget", "lr", "from_run", "checkpoint_minutes", "folds", "ensemble", "start_size")
+
 MODEL, TRAINING, DATA, OUTPUT = "Model", "Training", "Data", "Output"
 
 
@@ -86,6 +91,10 @@ class TrainConfig:
         None, "Side of the square that images are stretched to, in pixels.", MODEL,
         limits=Range(16, 2048), auto="the network's own; from scratch no more than the images have",
     )  # fmt: skip
+    start_size: int | None = _setting(
+        None, "Side at which fine-tuning begins, smaller than the image size: the first half of its epochs take less "
+        "work (progressive resizing).", MODEL, limits=Range(16, 2048), auto="the image size",
+    )  # fmt: skip
     color: str = _setting(
         "auto", "Channels that the model reads; auto takes one when all images are grey.", MODEL, choices=COLORS
     )
@@ -106,7 +115,7 @@ class TrainConfig:
     )  # fmt: skip
     dropout: float | None = _setting(
         None, "Share of features dropped before the head in training.", MODEL, limits=Range(0, 0.9),
-        auto="0.2, or as the network's recipe has it",
+        auto="searched for the head, 0.2 in fine-tuning; from scratch the recipe's",
     )  # fmt: skip
     epochs: int | None = _setting(
         None, "Most epochs of the head stage (or of the whole training, from scratch).", TRAINING,
@@ -129,14 +138,18 @@ class TrainConfig:
     )  # fmt: skip
     learning_rate: float | None = _setting(
         None, "Learning rate of the head stage (or of the whole training, from scratch).", TRAINING,
-        limits=Range(1e-7, 1.0), auto="0.001; from scratch the recipe's",
+        limits=Range(1e-7, 1.0), auto="0.003; from scratch the recipe's",
     )  # fmt: skip
     fine_tune_learning_rate: float | None = _setting(
         None, "Highest learning rate of the fine-tuning stage.", TRAINING,
         limits=Range(1e-8, 1.0), auto="0.0002",
     )  # fmt: skip
     batch_size: int | None = _setting(
-        None, "Images a training step.", TRAINING, limits=Range(1, 4096), auto="32; from scratch the recipe's"
+        None,
+        "Images a training step.",
+        TRAINING,
+        limits=Range(1, 4096),
+        auto="64 for the head, 32 in fine-tuning; from scratch the recipe's",
     )
     optimizer: str = _setting(
         "auto", "Optimizer; auto takes AdamW, from scratch the recipe's.", TRAINING, choices=OPTIMIZERS
@@ -157,8 +170,16 @@ class TrainConfig:
         TRAINING, auto="none",
     )  # fmt: skip
     weight_decay: float | None = _setting(
-        None, "Weight decay.", TRAINING, limits=Range(0, 1), auto="0.0001; from scratch the recipe's"
+        None,
+        "Weight decay.",
+        TRAINING,
+        limits=Range(0, 10),
+        auto="searched for the head, 0.0001 in fine-tuning; from scratch the recipe's",
     )
+    precision: str = _setting(
+        "auto", "Arithmetic of the training: mixed computes in float16, with weights in float32; auto does so on GPUs "
+        "with tensor cores, never on a CPU. The finished model is float32.", TRAINING, choices=PRECISIONS,
+    )  # fmt: skip
     l1: float = _setting(0.0, "L1 penalty on kernels.", TRAINING, limits=Range(0, 1))
     l2: float = _setting(0.0, "L2 penalty on kernels.", TRAINING, limits=Range(0, 1))
     label_smoothing: float | None = _setting(
@@ -168,6 +189,11 @@ class TrainConfig:
     head_search: bool = _setting(
         True, "Try weight decays and dropouts for the head and take the best on the validation images.", TRAINING
     )
+    ensemble: int = _setting(
+        1, "Fine-tune so many times from the same head, in other orders, and average the weights as long as the "
+        "validation loss does not rise (a model soup): one model of the same size and speed.", TRAINING,
+        limits=Range(1, 20),
+    )  # fmt: skip
     layer_decay: float = _setting(
         1.0, "Factor of the fine-tuning rate from each block to the one below it; 1 for one rate.", TRAINING,
         limits=Range(0.1, 1.0),
@@ -185,11 +211,16 @@ class TrainConfig:
     )  # fmt: skip
     patience: int | None = _setting(
         None, "Epochs without a better validation loss before a stage stops.", TRAINING,
-        limits=Range(1, 10_000), auto="10 for the head, 3 for fine-tuning, 15 from scratch",
+        limits=Range(1, 10_000), auto="15 for the head and from scratch, 3 for fine-tuning",
     )  # fmt: skip
     augment: str = _setting(
         "auto", "How training images are varied: none, shift (small images), light, medium or strong.", DATA,
         choices=AUGMENTATIONS,
+    )  # fmt: skip
+    mix: str = _setting(
+        "auto", "Pairs of training images with labels in between, after the head stage: mixup blends them, cutmix puts "
+        "a piece of one onto the other; auto does both on freshly varied images with --augment strong, else neither.",
+        DATA, choices=MIXES,
     )  # fmt: skip
     flip: bool | None = _setting(
         None, "Mirror training images left to right; off where that changes the meaning.", DATA,
@@ -198,7 +229,7 @@ class TrainConfig:
     views: int | None = _setting(
         None, "Readings of each training image that are computed once: 1 is the image as it is, more add varied ones; "
         "0 varies anew every epoch.", DATA, limits=Range(0, 64),
-        auto="3; 1 for the head alone; 0 on a GPU or where everything trains",
+        auto="3, no more than epochs; 1 for the head alone; 0 on a GPU or where everything trains",
     )  # fmt: skip
     val_share: float | None = _setting(
         None, "Share of the images for validation, where the folder has no val part.", DATA, limits=Range(0.01, 0.8),
@@ -228,6 +259,11 @@ class TrainConfig:
     from_run: str | None = _setting(
         None, "Finished run to continue on a grown folder: its network, parts and classes stay, new classes get "
         "outputs. Trains the head only, unless --fine-tune-epochs is given.", DATA, auto="none",
+    )  # fmt: skip
+    folds: int | None = _setting(
+        None, "Cross-validation with so many folds, for small sets: every image is tested once, by a network that has "
+        "not seen it; the model is then trained on all folds but one. Takes as many trainings more.", DATA,
+        limits=Range(3, 100), auto="one test part",
     )  # fmt: skip
     group_by: str | None = _setting(
         None, "Regular expression for paths; images for which its parentheses catch the same share a part.", DATA,

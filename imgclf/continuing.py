@@ -16,7 +16,7 @@ from imgclf.errors import InputError
 from imgclf.progress import plural
 
 # What a run passes on to the one that continues it: how its images were read and split. Its network comes with weights.
-PASSED_ON = ("head", "dropout", "batch_size", "augment", "flip", "views", "seed", "val_share", "test_share", "group_by",
+PASSED_ON = ("head", "dropout", "batch_size", "augment", "flip", "seed", "val_share", "test_share", "group_by",
              "drop_leaks", "loss", "formats", "workers")  # fmt: skip
 COMPARISON = "comparison.json"
 
@@ -33,7 +33,6 @@ class Stored:
         data_notes: what was said of the images.
         command: what the user typed.
         created: when, ISO 8601.
-        fingerprint: of the images.
     """
 
     given: TrainConfig
@@ -43,7 +42,6 @@ class Stored:
     data_notes: tuple[str, ...]
     command: str
     created: str
-    fingerprint: str
 
 
 def read_settings(path: Path) -> dict[str, Any]:
@@ -60,7 +58,10 @@ def read_settings(path: Path) -> dict[str, Any]:
     if value.get("schema") != runs.SCHEMA:
         raise InputError(f"{path} was written by imgclf {value.get('imgclf', 'unknown')}",
                          f"this imgclf reads version {runs.SCHEMA} of the file")  # fmt: skip
-    return {**value["settings"], **value.get("decided", {})}
+    decided = value.get("decided", {})
+    if value["settings"].get("from_run"):  # which brings these with it
+        decided = {name: setting for name, setting in decided.items() if name not in ("weights", "split", "backbone")}
+    return {**value["settings"], **decided}
 
 
 def read_stored(run: runs.Run) -> Stored:
@@ -76,7 +77,7 @@ def read_stored(run: runs.Run) -> Stored:
         given = TrainConfig.from_json(value["settings"])
         return Stored(
             given, given.replace(**value["chosen"]), Path(value["data"]["folder"]), tuple(value["notes"]),
-            tuple(value["data"]["notes"]), value["command"], value["created"], value["data"]["fingerprint"],
+            tuple(value["data"]["notes"]), value["command"], value["created"],
         )  # fmt: skip
     except (KeyError, TypeError) as error:
         raise InputError(f"{run / runs.CONFIG} is not as imgclf writes it ({error} is missing)",
@@ -130,10 +131,12 @@ def continued(config: TrainConfig) -> TrainConfig:
         if getattr(config, name) != getattr(default, name):
             raise InputError(f"--{name} and --from exclude each other", f"the run {run.root} brings its own")
     stored = read_stored(run)
+    if stored.given.folds is not None:
+        raise InputError(f"{run.root} was cross-validated and has no test part to keep", f"train again with --folds, "
+                         f"or go on from its network: --weights {run.root}")  # fmt: skip
     passed = {
         name: getattr(stored.given, name) for name in PASSED_ON if getattr(config, name) == getattr(default, name)
     }
-    passed["views"] = config.views
     decided = read_settings(run.root)
     top = decided["unfreeze"] if decided["fine_tune_epochs"] else "0"  # what of the backbone is the run's own
     return config.replace(

@@ -43,10 +43,15 @@ class Worker:
         assert self.process.stdout is not None
         self.requests: IO[bytes] = self.process.stdin
         self.replies: IO[bytes] = self.process.stdout
-        self.clock = (0, time.monotonic() + START_TIMEOUT)  # turn, deadline: replaced as one, read by another thread
+        self.clock: tuple[int, float]  # turn, deadline: replaced as one, read by another thread
+        self.expect()
         self.expired = -1  # the turn that took too long
         with contextlib.suppress(OSError):  # it died; the missing reply tells
             send(self.requests, setup)
+
+    def expect(self) -> None:
+        """Begin to wait for a start, which may take START_TIMEOUT from now."""
+        self.clock = (0, time.monotonic() + START_TIMEOUT)
 
     def start_clock(self, limit: float) -> None:
         """Begin a new turn, which may take `limit` seconds."""
@@ -81,8 +86,10 @@ class Crew:
     """The workers of one call."""
 
     def __init__(
-        self, setup: Setup, items: Sequence[Any], environment: dict[str, str], stderr: int | IO[bytes]
-    ) -> None:
+        self, setup: Setup, items: Sequence[Any], environment: dict[str, str], stderr: int | IO[bytes],
+        hired: Worker | None = None,
+    ) -> None:  # fmt: skip
+        self.hired = hired  # the first worker, where it was started before there was anything to do
         self.setup, self.items, self.environment, self.stderr = setup, items, environment, stderr
         self.todo = deque(range(len(items)))
         self.lock = threading.Lock()
@@ -149,7 +156,7 @@ class Crew:
             return [self.todo.popleft() for _ in range(min(size, fair, len(self.todo)))]
 
     def _hire(self) -> Worker:
-        worker = Worker(self.setup, self.environment, self.stderr)
+        worker, self.hired = self.hired or Worker(self.setup, self.environment, self.stderr), None
         with self.lock:
             self.workers.append(worker)
             if self.stopping:

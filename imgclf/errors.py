@@ -35,6 +35,10 @@ class SetupError(ImgclfError):
     exit_code = 3
 
 
+class OutOfMemory(SetupError):
+    """The network does not fit into this computer's memory."""
+
+
 class CheckFailed(ImgclfError):
     """Done, but something asked for does not hold: a gate, unreadable images given to predict (exit code 1)."""
 

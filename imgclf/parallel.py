@@ -15,7 +15,7 @@ from functools import partial
 from typing import Generic, TypeVar
 
 from imgclf import progress
-from imgclf.crew import Crew
+from imgclf.crew import Crew, Worker
 from imgclf.errors import SetupError
 from imgclf.worker import Reply, Setup, attempt
 
@@ -143,19 +143,49 @@ def run_isolated(function: Callable[..., R], *args: object, timeout: float = 600
         ImgclfError: the one that the function raised.
         ChildFailed: any other exception, with its type and text; or the process died, or took too long.
     """
-    setup = Setup(pickle.dumps(partial(_apply, function)), timeout, None)
-    with tempfile.TemporaryFile() as output:
-        [(_, reply)] = Crew(setup, [args], dict(os.environ), output).run(1)
+    with Standby(function, timeout) as child:
+        return child.call(*args)
+
+
+class Standby(Generic[R_co]):
+    """A process that waits for a function's arguments, so that it is ready when they are there; a context.
+
+    Args:
+        function: a function of an importable module.
+        timeout: seconds that the call may take.
+        prepare: called in the process before the arguments come; it pickles, and what it raises ends the process.
+    """
+
+    def __init__(
+        self, function: Callable[..., R_co], timeout: float = 600.0, prepare: Callable[[], None] | None = None
+    ) -> None:
+        self.name = getattr(function, "__name__", "the function")
+        self._setup = Setup(pickle.dumps(partial(_apply, function)), timeout, None, prepare)
+        self._output = tempfile.TemporaryFile()  # noqa: SIM115 (closed on exit)
+        self._worker = Worker(self._setup, dict(os.environ), self._output)
+
+    def __enter__(self) -> "Standby[R_co]":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End the process, whatever it is at."""
+        self._worker.end()
+        self._output.close()
+
+    def call(self, *args: object) -> R_co:
+        """Call the function, once; values, exceptions as for `run_isolated`."""
+        self._worker.expect()
+        crew = Crew(self._setup, [args], dict(os.environ), self._output, self._worker)
+        [(_, reply)] = crew.run(1)
         if not reply.failed:
-            value: R = reply.value
+            value: R_co = reply.value
             return value
         if reply.own is not None:
             raise reply.own
-        name = getattr(function, "__name__", "the function")
         how = f"{reply.kind}: {reply.text}" if reply.kind else reply.text
-        failure = ChildFailed(f"{name} failed in its process: {how}")
-        output.seek(max(0, output.seek(0, os.SEEK_END) - 4000))
-        failure.output = output.read().decode("utf-8", "replace")
+        failure = ChildFailed(f"{self.name} failed in its process: {how}")
+        self._output.seek(max(0, self._output.seek(0, os.SEEK_END) - 4000))
+        failure.output = self._output.read().decode("utf-8", "replace")
         raise failure
 
 

@@ -54,9 +54,7 @@ def write_config(
         notes: what the training has said, besides those of the settings.
         parameters: weights of the network; None while there is none.
     """
-    given = settings.given.to_json()
-    for name in ("csv", "fixes", "split", "from_run", "teacher"):  # they are found again from any folder
-        given[name] = given[name] and str(Path(given[name]).resolve())
+    given = _found_again(settings.given)
     runs.write_json(
         run / runs.CONFIG,
         {
@@ -65,8 +63,8 @@ def write_config(
             "created": settings.created,
             "command": settings.command,
             "settings": given,
-            "chosen": _differences(given, settings.chosen),
-            "decided": _differences(given, config),
+            "chosen": _differences(given, _found_again(settings.chosen)),
+            "decided": _differences(given, _found_again(config)),
             "notes": list(dict.fromkeys((*settings.notes, *notes))),
             "parameters": parameters,
             "data": {"folder": str(images.root.resolve()), "fingerprint": fingerprint(images),
@@ -76,8 +74,17 @@ def write_config(
     )  # fmt: skip
 
 
-def _differences(given: dict[str, Any], config: TrainConfig) -> dict[str, Any]:
-    return {name: value for name, value in config.to_json().items() if value != given[name]}
+def _found_again(config: TrainConfig) -> dict[str, Any]:
+    """The settings with the paths that are found from any folder."""
+    values = config.to_json()
+    for name in ("csv", "fixes", "split", "from_run", "teacher", "weights"):
+        if values[name] and (name != "weights" or Path(values[name]).exists()):
+            values[name] = str(Path(values[name]).resolve())
+    return values
+
+
+def _differences(given: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value != given[name]}
 
 
 def write_history(run: runs.Run, history: Sequence[Epoch]) -> None:

@@ -29,6 +29,7 @@ SPLIT = "split.csv"
 CLASSES = "classes.txt"
 HISTORY = "history.csv"
 PREDICTIONS = "predictions.csv"
+CROSS_VALIDATION = "cross_validation.json"
 MODEL = "model.keras"
 REPORT = "report.html"
 LOG = "log.txt"
@@ -49,7 +50,10 @@ def writing(path: Path) -> Iterator[Path]:
     Raises:
         SetupError: the disk is full or the folder cannot be written.
     """
-    handle, name = tempfile.mkstemp(dir=_folder(path.parent), prefix=".", suffix=".part" + path.suffix)
+    try:
+        handle, name = tempfile.mkstemp(dir=_folder(path.parent), prefix=".", suffix=".part" + path.suffix)
+    except OSError as error:
+        raise disk_error(error, path) from error
     os.close(handle)
     temporary = Path(name)
     try:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from imgclf import __version__, pixels, runs
-from imgclf.config import TrainConfig
+from imgclf.config import NOT_SEARCHED, TrainConfig
 from imgclf.continuing import read_settings
 from imgclf.data.announce import announce, data_notes
 from imgclf.data.imageset import ImageSet, StagedSet
@@ -19,14 +19,17 @@ from imgclf.data.prepare import prepare, with_parts
 from imgclf.data.split_file import write_split
 from imgclf.data.stage import stage
 from imgclf.errors import ImgclfError, InputError, Interrupted, SetupError
+from imgclf.guard import require_apart, require_kept, require_outside
 from imgclf.models import backbones
 from imgclf.noise import import_tensorflow
-from imgclf.pipeline import Outcome, require_apart, train_folder
+from imgclf.one_run import Outcome
+from imgclf.pipeline import train_folder
 from imgclf.progress import plural, say, step
 from imgclf.records import fingerprint, versions
-from imgclf.training.front import Choice, TrialRow, choose_winner, pareto_front
-from imgclf.training.space import Space, candidates
+from imgclf.search.front import Choice, TrialRow, choose_winner, pareto_front
+from imgclf.search.space import Space, candidates
 
+PREFERENCES = ("accuracy", "size", "latency")
 KIND = "tune"  # in state.json: what tells a search from a training
 STUDY, TRIALS, PAGE = "study.db", "trials.csv", "tune.html"
 NEUTRAL = ("workers", "formats")  # settings that change no trial
@@ -113,7 +116,18 @@ def tune_folder(
     """
     if find_spec("optuna") is None:
         raise SetupError("imgclf tune needs Optuna, which is not installed", "pip install 'imgclf[tune]'")
+    for name in NOT_SEARCHED:
+        if getattr(config, name) != getattr(TrainConfig(), name):
+            option = name.removesuffix("_run").replace("_", "-")
+            raise InputError(f"--{option} means nothing for a search", "use it in `imgclf train` with the winner")
+    if options.prefer not in PREFERENCES:
+        raise InputError(f"--prefer is {options.prefer!r}", f"expected one of {', '.join(PREFERENCES)}")
     goes_on = _may_begin(out, options)
+    if options.overwrite and out.exists():
+        require_kept(out, data, config.csv, config.fixes, config.split, *sorted(out.glob("*.csv")))
+        for what, path in (("the weights to start from", config.weights), ("the teacher", config.teacher)):
+            if path is not None and Path(path).exists():
+                require_outside(out, what, Path(path))
     parted = config.replace(split=out / runs.SPLIT) if goes_on and (out / runs.SPLIT).is_file() else config
     if data is not None and data.is_dir():
         require_apart(ImageSet(data, (), ()), out, options.overwrite)  # before the images are read
@@ -252,7 +266,7 @@ def _guarded(run: runs.Run) -> Iterator[None]:
 def _search(
     run: runs.Run, images: ImageSet, space: Space, options: Options
 ) -> tuple[tuple[TrialRow, ...], dict[str, float]]:
-    from imgclf.training import tune
+    from imgclf.search import tune
 
     run.set_state("running", kind=KIND, stage="search")
     study = tune.open_study(run / STUDY)

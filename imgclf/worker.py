@@ -30,6 +30,7 @@ class Setup:
     function: bytes
     item_timeout: float  # seconds
     memory: int | None  # bytes of address space
+    prepare: Callable[[], None] | None = None  # called before the first item is asked for
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,8 @@ def serve() -> None:
         setup: Setup = receive(requests)
         _limit_memory(setup.memory)
         function = attempt(pickle.loads, setup.function)
+        if setup.prepare is not None:
+            setup.prepare()
         _reply(replies, Reply() if not function.failed else function)
         while not function.failed:
             for item in _watched(receive(requests), setup.item_timeout + GRACE):

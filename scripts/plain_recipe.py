@@ -4,7 +4,7 @@
 
 FOLDER has train/, validation/ (or val/) and test/ with class folders. `image_dataset_from_directory`, augmentation
 layers in the model, a frozen base, dropout 0.2, Adam 1e-3; then everything above it at 1e-5, with BatchNorm frozen
-layer by layer, so that it is no straw man. `--strong`: 5 epochs of the whole network with AdamW at 2e-4, warm-up and
+layer by layer, so that it is no straw man. `--strong`: those fine-tuning epochs with AdamW at 2e-4, warm-up and
 cosine. It imports nothing of imgclf. RESULT.json has seconds, validation and test accuracy after each epoch.
 """
 

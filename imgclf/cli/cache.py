@@ -18,7 +18,7 @@ def command() -> None:
 def info(form: str) -> None:
     """Show where the cache is and what takes how much room, the longest unused first."""
     from imgclf.cachedir import cache_folder
-    from imgclf.training.store import LIMIT_VARIABLE, limit_bytes, usage
+    from imgclf.cut.room import LIMIT_VARIABLE, limit_bytes, usage
 
     spaces, folder = usage(), cache_folder()
     total = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) if folder.is_dir() else 0
@@ -38,6 +38,6 @@ def info(form: str) -> None:
 @common_options
 def clear() -> None:
     """Remove all activations; the next training computes them again."""
-    from imgclf.training import store
+    from imgclf.cut.room import clear
 
-    click.echo(f"{store.clear() / 1e6:.1f} MB freed")
+    click.echo(f"{clear() / 1e6:.1f} MB freed")

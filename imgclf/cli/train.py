@@ -69,8 +69,9 @@ def print_outcome(outcome: Any) -> None:
     """What a training made, on stdout."""
     metrics, root = outcome.evaluation.metrics, outcome.run.root
     right = round(metrics.accuracy * metrics.n)
+    tested = f"{outcome.folds} folds, {metrics.n} images" if outcome.folds else f"{metrics.n} test images"
     click.echo(
-        f"accuracy {metrics.accuracy:.3f} on {metrics.n} test images ({right} right), "
+        f"accuracy {metrics.accuracy:.3f} on {tested} ({right} right), "
         f"95 % interval {metrics.accuracy_low:.3f} to {metrics.accuracy_high:.3f}; macro F1 {metrics.macro_f1:.3f}"
     )
     click.echo(f"  model    {root / 'model.keras'}")

@@ -11,7 +11,7 @@ import click
 from imgclf.cli.main import common_options
 from imgclf.cli.settings import given_settings, setting_options
 from imgclf.cli.train import Grouped, print_outcome
-from imgclf.config import TrainConfig
+from imgclf.config import NOT_SEARCHED, TrainConfig
 
 PREFERENCES = ("accuracy", "size", "latency")
 
@@ -31,7 +31,7 @@ PREFERENCES = ("accuracy", "size", "latency")
 @click.option("--resume", is_flag=True, help="Go on with a search that is finished; an interrupted one goes on anyway.")
 @click.option("--overwrite", is_flag=True, help="Begin anew where an earlier search is.")
 @click.option("--format", "output", type=click.Choice(["text", "json"]), default="text", show_default=True)
-@setting_options(without=("time_budget", "lr", "from_run", "checkpoint_minutes"))
+@setting_options(without=NOT_SEARCHED)
 @common_options
 def command(
     data: Path | None, trials: int, time_budget: str | None, prefer: str, no_train: bool, out: Path | None,

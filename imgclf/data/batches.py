@@ -197,7 +197,7 @@ class DecodedImages:
         """uint8 `(N, H, W, channels)` in memory or in a file, and float32 one-hot `(N, C)`."""
         shape = (self.count, *self.image_size, self.channels)
         images = np.empty(shape, np.uint8) if self.place == "memory" else np.lib.format.open_memmap(
-            self.staged.root / f"{self.part}.npy", "w+", np.uint8, shape
+            self.staged.root / f"{self.part}-{self.image_size[0]}.npy", "w+", np.uint8, shape
         )  # fmt: skip
         labels = np.empty((self.count, len(self.staged.classes)), np.float32)
         done = 0

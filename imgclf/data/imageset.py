@@ -107,6 +107,11 @@ class ImageFile:
         return (PARTS.index(self.part) if self.part else -1, self.label, str(self.path))
 
 
+def shown_path(path: Path, root: Path) -> str:
+    """A path as tables have it: below the root, with forward slashes; the whole path where it lies elsewhere."""
+    return (path.relative_to(root) if path.is_relative_to(root) else path.absolute()).as_posix()
+
+
 @dataclass(frozen=True)
 class ImageSet:
     """A folder of labelled images.
@@ -154,9 +159,8 @@ class ImageSet:
         return table
 
     def shown(self, path: Path) -> str:
-        """A path as it is written: below the root, with forward slashes; the whole path where it lies elsewhere."""
-        inside = path.is_relative_to(self.root)
-        return (path.relative_to(self.root) if inside else path.absolute()).as_posix()
+        """A path as it is written."""
+        return shown_path(path, self.root)
 
     def name_of(self, image: ImageFile) -> str:
         """The path of an image as it is written."""
@@ -206,11 +210,13 @@ class StagedSet:
         classes: class names in the order of their indices.
         parts: part ("train", "val", "test") to its images, sorted by staged path, which is the order in which
             `batches(..., shuffle=False)` gives them.
+        side: longer side of the images that the model takes, which large photos were shrunk by; 0: none were.
     """
 
     root: Path
     classes: tuple[str, ...]
     parts: dict[str, tuple[StagedImage, ...]]
+    side: int = 0
 
     @property
     def folders(self) -> tuple[str, ...]:

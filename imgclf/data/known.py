@@ -24,7 +24,7 @@ from imgclf.cachedir import cache_folder
 from imgclf.data.imageset import THUMBNAIL_SIDE, Examined, Looks
 
 # Another version of what is measured, or another decoder, and what is known is worth nothing any more.
-VERSION = f"1 pillow {PIL.__version__} {len(formats.FORMATS)}"
+VERSION = f"2 pillow {PIL.__version__} {len(formats.FORMATS)}"
 NAME = "pictures.sqlite"
 MOST_BYTES = 2 << 30  # 400,000 pictures with their thumbnails; beyond it the longest unused quarter goes
 BUSY = 20.0  # seconds to wait for another process that writes
@@ -39,6 +39,7 @@ TABLES = (
     "CREATE TABLE files (path BLOB PRIMARY KEY, size INTEGER, mtime INTEGER, ctime INTEGER, key TEXT) WITHOUT ROWID",
     f"CREATE TABLE pictures (key TEXT PRIMARY KEY, used INTEGER, {', '.join(_COLUMNS)}) WITHOUT ROWID",
     "CREATE TABLE thumbnails (key TEXT PRIMARY KEY, grey BLOB)",
+    "CREATE TABLE verdicts (pair INTEGER PRIMARY KEY, correlation REAL, same INTEGER)",
     "CREATE TABLE memos (name TEXT, digest TEXT, value TEXT, PRIMARY KEY (name, digest))",
     "CREATE TABLE made_by (version TEXT)",
 )
@@ -141,6 +142,16 @@ class Known:
     def note(self, name: str, digest: str, value: str) -> None:
         """Note a text, such as the outcome of a long computation over a whole folder."""
         self._change(_insertion("memos", [(name, digest, value)]))
+
+    def verdicts(self, pairs: Sequence[int]) -> dict[int, tuple[float, bool]]:
+        """What was found of pairs of pictures that were compared before: their correlation, and whether they agree."""
+        query = "SELECT pair, correlation, same FROM verdicts WHERE pair IN ({})"
+        return {pair: (correlation, bool(same)) for pair, correlation, same in self._rows(query, pairs)}
+
+    def note_verdicts(self, rows: Sequence[tuple[int, float, bool]]) -> None:
+        """Note what was found of pairs: a number of 64 bits for each, the correlation, whether they agree."""
+        if rows:
+            self._change(_insertion("verdicts", rows))
 
     @contextmanager
     def _forgiving(self) -> Iterator[None]:
@@ -245,6 +256,7 @@ def _forget(connection: sqlite3.Connection) -> None:
     with connection:
         (count,) = connection.execute("SELECT COUNT(*) FROM pictures").fetchone()
         connection.execute("DELETE FROM memos")
+        connection.execute("DELETE FROM verdicts")
         connection.execute("DELETE FROM pictures WHERE key IN (SELECT key FROM pictures ORDER BY used LIMIT ?)",
                            (count // 4 + 1,))  # fmt: skip
         for table in ("files", "thumbnails"):

@@ -124,6 +124,48 @@ def with_parts(
     return parted, tuple(notes)
 
 
+NO_PART_TO_SHARE = ("from_run", "split", "drop_leaks", "val_share", "test_share", "teacher")  # settings beside folds
+
+
+def with_folds(prepared: Prepared, config: TrainConfig) -> tuple[list[ImageSet], ImageSet]:
+    """Parts for cross-validation, and for the model that comes after it.
+
+    Args:
+        prepared: the images; ready-made parts are not looked at.
+        config: of which `folds` and the seed are used.
+
+    Returns:
+        A set for each fold; and the one for the final model: what the first fold tests trains, too.
+
+    Raises:
+        InputError: a setting that means nothing here, or a class with fewer images than folds.
+    """
+    assert config.folds is not None
+    require_no_parts(config)
+    found = prepared.checkup
+    images = replace(found.images, has_parts=False)  # those of the folder are not looked at
+    folds = assign_folds(images, config.folds, config.seed, found.pairs)
+    if any(not fix.action for fix in prepared.fixes):
+        raise InputError(f"{config.fixes} has undecided rows, which may only act in a training part",
+                         "decide them with `imgclf review`, or train without --folds")  # fmt: skip
+    final = folds[0].with_images(
+        replace(image, part="train") if image.part == "test" else image for image in folds[0].images
+    )
+    return folds, final
+
+
+def require_no_parts(config: TrainConfig) -> None:
+    """Check that no setting is given that folds have no use for.
+
+    Raises:
+        InputError: one is. A teacher, or a run to go on from, has trained on what a fold is tested on.
+    """
+    given = next((name for name in NO_PART_TO_SHARE if getattr(config, name)), None)
+    if given is not None:
+        option = given.removesuffix("_run").replace("_", "-")
+        raise InputError(f"--{option} means nothing for --folds", "leave one of the two out")
+
+
 def write_parts(
     data: Path | None, config: TrainConfig, out: Path, folds: int | None = None
 ) -> list[tuple[Path, ImageSet]]:
@@ -150,11 +192,8 @@ def write_parts(
     taken = next((path for path in names if path.exists()), None)
     if taken is not None:
         raise InputError(f"{taken} is already there", "name another file with --out")
-    without = [option for option, value in (("--split", config.split), ("--drop-leaks", config.drop_leaks),
-                                            ("--val-share", config.val_share), ("--test-share", config.test_share))
-               if value]  # fmt: skip
-    if folds is not None and without:
-        raise InputError(f"{without[0]} means nothing for --folds", "leave one of the two out")
+    if folds is not None:
+        require_no_parts(config)
     prepared = prepare(data, config)
     found = prepared.checkup
     if folds is None:

@@ -109,14 +109,30 @@ def _compare(pictures: Sequence[ImageFile], known: Known) -> list[Pair]:
                      for name in ("phash", "inner"))  # fmt: skip
     with step("comparing pictures", len(pictures), "pictures") as bar:
         candidates = _candidates(hashes, inner, _rough(keys, known), bar)
-    pairs = []
+    numbers = [_number(names[first], names[second]) for first, second in candidates.tolist()]
+    noted = known.verdicts(numbers)
+    pairs = [Pair(names[first], names[second], *noted[number])
+             for (first, second), number in zip(candidates.tolist(), numbers, strict=True)
+             if number in noted and noted[number][0]]  # fmt: skip
+    candidates = candidates[[number not in noted for number in numbers]]
+    verdicts = []
     with step("confirming look-alikes", len(candidates), "pairs") as bar:
         for some, (correlation, same) in _confirmed(candidates, keys, known):
-            for (first, second), value, alike in zip(some, correlation, same, strict=True):
-                if value >= NEAR:
-                    pairs.append(Pair(names[first], names[second], round(float(value), 3), bool(alike)))
+            for (first, second), value, alike in zip(some.tolist(), correlation.tolist(), same.tolist(), strict=True):
+                verdict = Pair(names[first], names[second], round(value, 3) if value >= NEAR else 0.0, alike)
+                if verdict.correlation:
+                    pairs.append(verdict)
+                verdicts.append((_number(*verdict[:2]), verdict.correlation, alike))
             bar.update(len(some))
+    if known.has_thumbnails(keys):  # another process may have dropped some, which then agreed with nothing
+        known.note_verdicts(verdicts)
     return sorted(pairs)
+
+
+def _number(first: str, second: str) -> int:
+    """What a verdict on two pictures is remembered by; SQLite's integers have a sign."""
+    digest = hashlib.blake2b(f"{VERSION} {first} {second}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little", signed=True)
 
 
 def _rough(keys: Sequence[str], known: Known) -> NDArray[np.float16]:

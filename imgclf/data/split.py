@@ -88,7 +88,7 @@ def assign_parts(
         seed: another seed, another split.
         pairs: of nearly the same pictures.
         earlier: the rows of a split.csv; ready-made parts go before it, unless `keep`.
-        keep: whether the earlier split goes before ready-made parts.
+        keep: whether the earlier split goes before ready-made parts, which then hold for images that it does not know.
 
     Returns:
         The same set with parts; unreadable files keep the one they have.
@@ -104,7 +104,9 @@ def assign_parts(
     usable = images.usable
     if any(not image.key for image in usable):
         raise ValueError("assign_parts needs inspected images (every usable image has a key)")
-    if earlier and keep:  # the user has named the parts; what lies in the folders' own does not count
+    own: dict[int, Part] = {}
+    if earlier and keep:  # the user has named the parts; those of the folder hold for what the split does not know
+        own = {index: image.part for index, image in enumerate(usable) if image.part}
         images = images.with_images(replace(image, part="") for image in images.images)
         usable = images.usable
     ready = {image.part for image in usable} & {"val", "test"}
@@ -112,7 +114,7 @@ def assign_parts(
     shares = {part: 0.0 if part in ready else share for part, share in shares.items()}
     fixed: dict[int, Part] = {index: image.part for index, image in enumerate(usable) if image.part in ready}
     if not ready:
-        fixed = earlier_parts(images, earlier)
+        fixed = {**own, **earlier_parts(images, earlier)}
     drawing = Draw.of(usable, pairs, shares, seed)
     free = [image for image in usable if image.part not in ready]
     parts = drawing.parts(fixed, Counter(image.label for image in free), follow=not ready)

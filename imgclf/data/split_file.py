@@ -53,16 +53,17 @@ def read_rows(path: Path) -> tuple[SplitRow, ...]:
     return tuple(rows)
 
 
-def test_part(path: Path, root: Path) -> tuple[ImageFile, ...]:
-    """The test images of a run.
+def images_in(path: Path, root: Path, part: Part) -> tuple[ImageFile, ...]:
+    """The images of a part of a run.
 
     Args:
         path: its split.csv.
         root: the folder of images that it was made of.
+        part: the part.
 
     Raises:
         InputError: split.csv is missing or not of this form.
     """
     return tuple(
-        ImageFile(root / row.path, row.label, row.part, row.key) for row in read_rows(path) if row.part == "test"
+        ImageFile(root / row.path, row.label, row.part, row.key) for row in read_rows(path) if row.part == part
     )

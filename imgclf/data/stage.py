@@ -74,7 +74,7 @@ def stage(images: ImageSet, folder: Path, image_size: tuple[int, int], workers: 
     if any(not image.key or not image.part for image in images.usable):
         raise ValueError("stage needs inspected images with parts")
     short_side = max(image_size)
-    staged = StagedSet(folder, images.classes, _plan(images, folder))
+    staged = StagedSet(folder, images.classes, _plan(images, folder), short_side)
     sources = {image.path: image for image in images.usable}
     jobs = [_job(item, sources[item.source], short_side) for part in PARTS for item in staged.parts[part]]
     if not images.listed:

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgclf import runs
-from imgclf.data.imageset import ImageFile
+from imgclf.data.imageset import ImageFile, shown_path
 from imgclf.errors import InputError
 from imgclf.evaluation.metrics import Metrics, compute
 from imgclf.predict import Predictor, Skipped
@@ -38,7 +38,7 @@ class Evaluation:
         for image, label, scores in zip(self.images, self.labels, self.probabilities, strict=True):
             best = int(scores.argmax())
             loss = -float(np.log(max(float(scores[label]), 1e-7)))
-            shown = image.path.relative_to(root).as_posix() if image.path.is_relative_to(root) else str(image.path)
+            shown = shown_path(image.path, root)
             rows.append([shown, classes[label], classes[best], f"{scores[best]:.6f}", f"{loss:.6f}",
                          *(f"{score:.6f}" for score in scores)])  # fmt: skip
         header = ["path", "label", "prediction", "probability", "loss", *(f"p:{name}" for name in classes)]

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from imgclf import parallel, predict, runs
 from imgclf.errors import CheckFailed
+from imgclf.noise import import_tensorflow
 from imgclf.progress import step
 
 CONVERT_SECONDS = 1800.0  # the largest backbones take a minute; this only ends a converter that hangs
@@ -64,12 +65,18 @@ class Exported:
                 f"images, probabilities within {self.max_difference:.1g}")  # fmt: skip
 
 
-def convert(run: runs.Run, formats: Sequence[str]) -> dict[str, Path]:
+def converter() -> parallel.Standby[None]:
+    """A process that is ready to convert: TensorFlow takes longer to start than a network to convert."""
+    return parallel.Standby(convert_files, CONVERT_SECONDS, import_tensorflow)
+
+
+def convert(run: runs.Run, formats: Sequence[str], child: parallel.Standby[None] | None = None) -> dict[str, Path]:
     """Write a run's mobile files, in a child process.
 
     Args:
         run: a run with a trained model.
         formats: of BOUNDS.
+        child: a `converter` that was started before; None starts one.
 
     Returns:
         Format to file, in their order.
@@ -82,7 +89,11 @@ def convert(run: runs.Run, formats: Sequence[str]) -> dict[str, Path]:
     folder = run / runs.EXPORTS
     runs.write_classes(folder / runs.CLASSES, run.classes)
     files = {name: folder / f"model_{name}.tflite" for name in formats}
-    parallel.run_isolated(convert_files, run / runs.MODEL, files, timeout=CONVERT_SECONDS)
+    if child is not None:
+        child.call(run / runs.MODEL, files)
+        return files
+    with converter() as own:
+        own.call(run / runs.MODEL, files)
     return files
 
 

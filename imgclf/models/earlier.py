@@ -11,6 +11,7 @@ import keras
 
 from imgclf import runs
 from imgclf.errors import InputError
+from imgclf.models.copies import copied
 from imgclf.models.files import load_keras_model
 from imgclf.models.network import HEADS, POOL
 
@@ -49,13 +50,8 @@ def backbone_of_run(root: Path, image_size: tuple[int, int]) -> tuple[Any, Any]:
 def _resized(backbone: Any, image_size: tuple[int, int], path: Path) -> Any:
     image = keras.Input((*image_size, backbone.input_shape[3]), name=backbone.inputs[0].name)
     try:
-        resized = keras.models.clone_model(backbone, input_tensors=image)
-        resized.set_weights(backbone.get_weights())
-        for layer in resized.layers:
-            if hasattr(layer, "finalize_state"):  # Normalization computes with copies of its weights
-                layer.finalize_state()
+        return copied(backbone, image=image)
     except ValueError:
         height, width = backbone.input_shape[1:3]
         raise InputError(f"the network of {path} has layers made for images of {height} x {width} pixels",
                          "leave --image-size as it was") from None  # fmt: skip
-    return resized

@@ -6,6 +6,9 @@ from typing import Any
 import keras
 import numpy as np
 
+from imgclf.errors import InputError
+from imgclf.models.copies import copied
+
 POOL = "pool"  # the layer at whose output the head stage cuts
 HEADS = ("scores", "probabilities")  # the last layer: of a multi-class model, of a binary one that is finished
 
@@ -49,6 +52,23 @@ class Network:
         """The output of a layer of the backbone to what is trained."""
         return keras.Model(self.backbone.get_layer(layer).output, self.model.output, name="above")
 
+    def at_size(self, size: tuple[int, int]) -> "Network":
+        """A copy for images of another size, with the same weights; what is frozen stays so.
+
+        Raises:
+            InputError: a layer was made for the size it has.
+        """
+        image = keras.Input((*size, self.backbone.inputs[0].shape[-1]))
+        try:
+            backbone = copied(self.backbone, image=image)
+        except ValueError:
+            raise InputError(f"the network has layers that take no images of {size[0]} x {size[1]} pixels",
+                             "leave --start-size out") from None  # fmt: skip
+        drop = self.head.get_layer("dropout")
+        network = assemble(backbone, self.classes, binary=self.binary, dropout=drop.rate, seed=drop.seed)
+        network.model.set_weights(self.model.get_weights())
+        return network
+
     def targets(self, one_hot: Any) -> Any:
         """Labels as the training output wants them: one-hot `(N, C)` as it is, or `(N, 1)` when binary."""
         return one_hot[:, 1:] if self.binary else one_hot
@@ -76,8 +96,8 @@ def load_head(network: Network, kernel: Any, bias: Any, classes: tuple[str, ...]
         bias: `(C,)`.
         classes: their names; classes are matched by name.
     """
-    old = {name: index for index, name in enumerate(classes)}
-    places = [old.get(name) for name in network.classes]
+    old = {name: index for index, name in enumerate(classes)}  # without line breaks, as classes.txt has them
+    places = [old.get(" ".join(name.splitlines())) for name in network.classes]
     known = [place for place in places if place is not None]
     fresh = keras.initializers.GlorotUniform(seed=0)((kernel.shape[0], len(places)))
     columns = [np.asarray(fresh)[:, number] if place is None else kernel[:, place]

@@ -48,6 +48,7 @@ def collect(run: runs.Run) -> ReportFacts:
         seed=settings["seed"],
         fingerprint=config["data"]["fingerprint"],
         layers=_layers(run),
+        folds=_folds(run),
     )
 
 
@@ -67,7 +68,7 @@ def _counts(run: runs.Run) -> dict[str, dict[str, int]]:
 def _history(run: runs.Run) -> tuple[HistoryRow, ...]:
     return tuple(
         HistoryRow(
-            stage=row["stage"],  # type: ignore[arg-type]
+            stage=row["stage"],
             epoch=int(row["epoch"]),
             loss=float(row["loss"]),
             accuracy=float(row["accuracy"]),
@@ -114,6 +115,11 @@ def _layers(run: runs.Run) -> tuple[Picture, ...]:
     index = run / runs.LAYERS / INDEX
     rows = runs.read_json(index) if index.is_file() else []
     return tuple(Picture(index.parent / Path(name).name, title, caption) for name, title, caption in rows)
+
+
+def _folds(run: runs.Run) -> tuple[float, ...]:
+    path = run / runs.CROSS_VALIDATION
+    return tuple(row["accuracy"] for row in runs.read_json(path)["folds"]) if path.is_file() else ()
 
 
 def _shown(value: Any) -> str:

@@ -7,11 +7,8 @@ A later section of the page is one more field here and one more row in `imgclf.r
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from imgclf.evaluation.metrics import Metrics
-
-Stage = Literal["head", "fine-tune", "training"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +16,8 @@ class HistoryRow:
     """One epoch.
 
     Attributes:
-        stage: "head" (only the new layers), "fine-tune" (also part of the backbone), "training" (from scratch).
+        stage: "head" (only the new layers), "fine-tune" (also part of the backbone; "fine-tune 2" for the second of an
+            ensemble), "average" (of an ensemble), "training" (from scratch).
         epoch: number within its stage, from 1.
         loss: on the training images.
         accuracy: on the training images, 0..1.
@@ -30,7 +28,7 @@ class HistoryRow:
         kept: whether these weights are the model's; at most one row of a history.
     """
 
-    stage: Stage
+    stage: str
     epoch: int
     loss: float
     accuracy: float
@@ -117,6 +115,7 @@ class ReportFacts:
         seed: the run's seed.
         fingerprint: hash of the data.
         layers: what the network sees, layer by layer; may be empty.
+        folds: accuracy in each fold of a cross-validation, 0..1; empty where a test part was measured on.
     """
 
     title: str
@@ -139,6 +138,7 @@ class ReportFacts:
     seed: int
     fingerprint: str
     layers: tuple[Picture, ...] = ()
+    folds: tuple[float, ...] = ()
 
     @property
     def kept(self) -> HistoryRow | None:

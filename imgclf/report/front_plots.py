@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
 from imgclf.report.plots import ACCENT, LINE, MUTED, PAPER, SVG_STYLE, _svg
-from imgclf.training.front import TrialRow
+from imgclf.search.front import TrialRow
 
 LOG_FROM = 5.0  # where the largest is so many times the smallest, the scale is logarithmic
 LABELLED = 12  # trials of the front that are named

@@ -24,7 +24,6 @@ FEW_IMAGES = 100  # test images; below it the interval is wider than about 14 po
 GOOD_AGREEMENT = 0.99  # share of same answers from which an exported file may stand in for the Keras model
 
 PART_TITLES = {"train": "training", "val": "validation", "test": "test", "": "all"}
-STAGE_TITLES = plots.STAGE_TITLES
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +49,7 @@ def render(facts: ReportFacts) -> str:
         HTML text that can be written as UTF-8 whatever the file names in it are.
     """
     bodies = [
-        (section, document.part(section.template, facts=facts, stage_titles=STAGE_TITLES, **view))
+        (section, document.part(section.template, facts=facts, stage_title=plots.stage_title, **view))
         for section in SECTIONS
         if (view := section.view(facts)) is not None
     ]

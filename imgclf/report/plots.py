@@ -6,8 +6,8 @@ The SVG takes its colours and font from the page (CSS variables), so one drawing
 import io
 import re
 from collections.abc import Sequence
-from itertools import groupby
-from typing import Any, Literal
+from itertools import accumulate, groupby
+from typing import Any, Literal, NamedTuple
 
 import matplotlib
 from matplotlib.axes import Axes
@@ -15,9 +15,9 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from imgclf.report.facts import HistoryRow, Stage
+from imgclf.report.facts import HistoryRow
 
-STAGE_TITLES: dict[Stage, str] = {"head": "head", "fine-tune": "fine-tuning", "training": "training"}
+STAGE_TITLES = {"head": "head", "fine-tune": "fine-tuning", "average": "average", "training": "training"}
 
 # Drawn in a colour that occurs nowhere else, then replaced by the page's own.
 INK, MUTED, LINE, ACCENT, PAPER = "#010203", "#020304", "#030405", "#040506", "#050607"
@@ -34,6 +34,9 @@ SVG_STYLE = {"svg.fonttype": "none", "font.size": 12, "axes.linewidth": 0.8}
 
 Curve = Literal["accuracy", "loss"]
 
+LEAST_WIDTH = 0.8  # of the axis that the stages share evenly at least
+TICKS = 10  # on the whole axis, about
+
 
 def curves(history: Sequence[HistoryRow], curve: Curve) -> str:
     """Draw one measure over all epochs of all stages, with the stage change and the kept epoch marked.
@@ -47,18 +50,21 @@ def curves(history: Sequence[HistoryRow], curve: Curve) -> str:
     """
     train = [getattr(row, curve) for row in history]
     validation = [getattr(row, f"val_{curve}") for row in history]
-    epochs = list(range(1, len(history) + 1))
+    spans = _spans(history)
+    places = [span.place(epoch) for span in spans for epoch in range(1, span.epochs + 1)]
     # The salt makes ids that differ from plot to plot of a page, and are the same every time.
     with matplotlib.rc_context({**SVG_STYLE, "svg.hashsalt": curve}):
         figure = Figure(figsize=(5.6, 3.6), layout="constrained")
         axes = figure.add_subplot(facecolor="none")
         figure.patch.set_visible(False)
-        _mark_stages(axes, history)
+        _mark_stages(axes, spans)
         dots: dict[str, Any] = {"marker": "o", "markersize": 3} if len(history) <= 20 else {}
-        axes.plot(epochs, _floats(train), color=MUTED, linewidth=1.4, linestyle=(0, (4, 2)), **dots)
-        axes.plot(epochs, _floats(validation), color=ACCENT, linewidth=2.2, **dots)
-        _mark_kept(axes, history, _floats(validation), _floats(train))
-        _dress(axes, len(history), curve)
+        for part in _parts(spans):  # a stage does not begin where the one before ended
+            axes.plot(places[part], _floats(train)[part], color=MUTED, linewidth=1.4, linestyle=(0, (4, 2)), **dots)
+            axes.plot(places[part], _floats(validation)[part], color=ACCENT, linewidth=2.2, **dots)
+        _mark_kept(axes, history, places, _floats(validation), _floats(train))
+        _mark_epochs(axes, spans)
+        _dress(axes, curve)
         return _svg(figure, f"{curve} over the epochs")
 
 
@@ -88,30 +94,70 @@ def range_test(rates: Sequence[float], losses: Sequence[float], chosen: float) -
     return buffer.getvalue()
 
 
-def _mark_stages(axes: Axes, history: Sequence[HistoryRow]) -> None:
-    spans = []
-    start = 1
-    for stage, rows in groupby(history, key=lambda row: row.stage):
-        end = start + len(list(rows)) - 1
-        spans.append((stage, start, end))
-        start = end + 1
+def stage_title(stage: str) -> str:
+    """A stage as people call it: `fine-tune 2` is fine-tuning 2."""
+    name, *number = stage.split(" ")
+    return " ".join((STAGE_TITLES[name], *number))
+
+
+class _Span(NamedTuple):
+    """A stage on the axis: so many epochs between two places."""
+
+    stage: str
+    epochs: int
+    left: float
+    right: float
+
+    def place(self, epoch: float) -> float:
+        """Where an epoch of the stage is, counted from 1."""
+        return self.left + (epoch - 0.5) / self.epochs * (self.right - self.left)
+
+
+def _spans(history: Sequence[HistoryRow]) -> list[_Span]:
+    """The stages side by side from 0 to 1. Each has its share of the epochs, but none so little that nothing is seen.
+
+    A head trains for a hundred epochs of milliseconds, what is fine-tuned for five of half a minute.
+    """
+    counts = [(stage, len(list(rows))) for stage, rows in groupby(history, key=lambda row: row.stage)]
+    widths = [max(count / len(history), LEAST_WIDTH / len(counts)) for _, count in counts]
+    spans, left = [], 0.0
+    for (stage, count), width in zip(counts, widths, strict=True):
+        right = left + width / sum(widths)
+        spans.append(_Span(stage, count, left, right))
+        left = right
+    return spans
+
+
+def _parts(spans: Sequence[_Span]) -> list[slice]:
+    """Where in the history each stage is."""
+    ends = list(accumulate(span.epochs for span in spans))
+    return [slice(end - span.epochs, end) for span, end in zip(spans, ends, strict=True)]
+
+
+def _mark_stages(axes: Axes, spans: Sequence[_Span]) -> None:
     across = axes.get_xaxis_transform()
-    for index, (stage, first, last) in enumerate(spans):
+    for index, span in enumerate(spans):
         if index:
-            axes.axvline(first - 0.5, color=MUTED, linewidth=1, linestyle=(0, (1, 2)))
-        # A label hugs the outer edge of a short span, so that it never leaves the drawing nor meets its neighbour.
+            axes.axvline(span.left, color=MUTED, linewidth=1, linestyle=(0, (1, 2)))
+        # A label hugs the outer edge of the last span, so that it never leaves the drawing.
         at_end = index == len(spans) - 1 and index > 0
-        x, align = (last + 0.5, "right") if at_end else (first - 0.5, "left")
-        axes.text(x, 1.03, STAGE_TITLES[stage], transform=across, ha=align, va="bottom", color=MUTED)
+        x, align = (span.right, "right") if at_end else (span.left, "left")
+        name = span.stage.split(" ")[0]
+        if index and name == spans[index - 1].stage.split(" ")[0]:
+            continue  # a further member of an ensemble, or a further size: there is no room for its name
+        axes.text(x, 1.03, STAGE_TITLES[name], transform=across, ha=align, va="bottom", color=MUTED)
 
 
-def _mark_kept(axes: Axes, history: Sequence[HistoryRow], validation: Sequence[float], train: Sequence[float]) -> None:
-    for epoch, row in enumerate(history, start=1):
+def _mark_kept(
+    axes: Axes, history: Sequence[HistoryRow], places: Sequence[float], validation: Sequence[float],
+    train: Sequence[float],
+) -> None:  # fmt: skip
+    for at, row in enumerate(history):
         if row.kept:
-            value = validation[epoch - 1] if row.val_loss is not None else train[epoch - 1]
-            axes.axvline(epoch, color=ACCENT, linewidth=1, alpha=0.35)
+            value = validation[at] if row.val_loss is not None else train[at]
+            axes.axvline(places[at], color=ACCENT, linewidth=1, alpha=0.35)
             axes.plot(
-                [epoch],
+                [places[at]],
                 [value],
                 "o",
                 markersize=10,
@@ -122,9 +168,18 @@ def _mark_kept(axes: Axes, history: Sequence[HistoryRow], validation: Sequence[f
             )
 
 
-def _dress(axes: Axes, epochs: int, curve: Curve) -> None:
-    axes.set_xlim(0.5, epochs + 0.5)
-    axes.xaxis.set_major_locator(MaxNLocator(nbins=10, integer=True, min_n_ticks=1))
+def _mark_epochs(axes: Axes, spans: Sequence[_Span]) -> None:
+    """Number the epochs of every stage from 1, as the table does."""
+    ticks: list[tuple[float, str]] = []
+    for span in spans:
+        wanted = max(1, round(TICKS * (span.right - span.left)))
+        numbers = MaxNLocator(nbins=wanted, integer=True, min_n_ticks=1).tick_values(1, span.epochs)
+        ticks += [(span.place(number), f"{number:g}") for number in numbers if 1 <= number <= span.epochs]
+    axes.set_xticks([place for place, _ in ticks], [text for _, text in ticks])
+
+
+def _dress(axes: Axes, curve: Curve) -> None:
+    axes.set_xlim(0, 1)
     axes.yaxis.set_major_locator(MaxNLocator(nbins=5))
     if curve == "accuracy":
         axes.yaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:g}\u00a0%"))

@@ -1,4 +1,4 @@
-"""The page of a search: facts in, one self-contained HTML file out. Imports training/front, the plots, document."""
+"""The page of a search: facts in, one self-contained HTML file out. Imports search/front, the plots, document."""
 
 import statistics
 from collections.abc import Callable, Mapping, Sequence
@@ -12,7 +12,7 @@ from imgclf.progress import duration
 from imgclf.report import document, front_plots
 from imgclf.report.document import View, folded
 from imgclf.runs import write_csv, write_text
-from imgclf.training.front import Choice, TrialRow, describe
+from imgclf.search.front import Choice, TrialRow, describe
 
 FEW_IMAGES = 100  # validation images; below it most trials cannot be told apart
 

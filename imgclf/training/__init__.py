@@ -1,1 +1,1 @@
-"""Stages, the cut, the plan. May import models/, data/ and the ground modules."""
+"""Stages of a training, and what is decided for them. May import cut/, models/, data/ and the ground modules."""

@@ -10,25 +10,27 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from imgclf.cut.engine import BATCH, Engine, build_engine
+from imgclf.cut.features import Activations, Pixels, Wanted, compute
 from imgclf.data.imageset import Part
 from imgclf.progress import step
 from imgclf.training.balance import draw_order
-from imgclf.training.engine import BATCH, Engine, build_engine
-from imgclf.training.features import Activations, Pixels, Wanted, compute
 from imgclf.training.plan import SpeedNotes
 from imgclf.training.session import Session
 
 MEASURED_STEPS = 12
+
+Base = tuple[Activations, Activations]  # what is below a cut, of the training and the validation part
 
 
 def pixels(session: Session, part: Part) -> Pixels:
     """The staged images of a part, with the views of the session's recipe."""
     data, config = session.data, session.config
     return Pixels(data.staged.parts[part], data.image_size, data.channels, config.augment, config.flip is not False,
-                  config.seed)  # fmt: skip
+                  config.seed, data.staged.side)  # fmt: skip
 
 
-def below_cut(session: Session, layer: str, views: int) -> tuple[Activations, Activations]:
+def below_cut(session: Session, layer: str, views: int) -> Base:
     """What is below a cut, of the training part in so many views and of the validation part as it is."""
     wanted = [Wanted(pixels(session, "train"), range(views)), Wanted(pixels(session, "val"), [0])]
     total = views * wanted[0].source.count + wanted[1].source.count
@@ -38,7 +40,7 @@ def below_cut(session: Session, layer: str, views: int) -> tuple[Activations, Ac
     return train, val
 
 
-def pooled(session: Session, base: tuple[Activations, Activations] | None, layer: str | None, views: int) -> Any:
+def pooled(session: Session, base: Base | None, layer: str | None, views: int) -> Any:
     """The pooled features of both parts, in so many views of the training part.
 
     Args:
@@ -130,10 +132,10 @@ class Cached:
         steps: batches an epoch.
     """
 
-    def __init__(
-        self, session: Session, layer: str, base: tuple[Activations, Activations], labels: Sequence[Any]
-    ) -> None:
-        self.model, self.session = session.network.above(layer), session
+    def __init__(self, session: Session, layer: str, base: Base, labels: Sequence[Any]) -> None:
+        with session.devices.building():
+            self.model = session.network.above(layer)
+        self.session = session
         train, val = base
         targets, config = session.network.targets, session.config
         batch_size = config.batch_size or 32
@@ -144,7 +146,11 @@ class Cached:
 
     def epoch(self, number: int) -> Any:
         """The batches of one epoch."""
-        return self.session.weighed(self._train.epoch(number))
+        return self.session.weighed(self.session.mixed(self._train.epoch(number), number))
+
+    def as_they_are(self) -> Any:
+        """The training part, not varied."""
+        return self._train.in_order()
 
     def val(self) -> Any:
         """The validation part."""
@@ -163,29 +169,36 @@ class Fresh:
     def __init__(self, session: Session, layer: str | None, setting: str) -> None:
         self.session, self.setting, self.layer = session, setting, layer
         network = session.network
-        self.model = network.model if layer is None else network.above(layer)
+        with session.devices.building():
+            self.model = network.model if layer is None else network.above(layer)
         self._below: Engine | None = None
         if layer is not None:
             source = pixels(session, "val")
+            below = network.below(layer)
+            with step("validation images at the cut", source.count) as bar:
+                (self._val,) = compute(below, _what(session, layer), [Wanted(source, [0])], bar)
             sample = next(source.batches(0, np.arange(min(source.count, BATCH))))
-            self._below = build_engine(network.below(layer), sample[:8])
+            # the engine that has computed them before: a race would end differently in a run that goes on
+            self._below = build_engine(below, sample[:8], str(self._val.identity["engine"]))
         self.augment = session.augment(mix=True)
         self.steps = session.data.train.steps
 
     def epoch(self, number: int) -> Any:
         """The batches of one epoch."""
-        return self.session.weighed(self._at_cut(self.session.data.train.epoch(number, self.augment)))
+        images = self.session.data.train.epoch(number, self.augment)
+        return self.session.weighed(self.session.mixed(self._at_cut(images), number))
+
+    def as_they_are(self) -> Any:
+        """The training part, not varied."""
+        return self._at_cut(self.session.data.train.in_order())
 
     def val(self) -> Any:
         """The validation part."""
         if self.layer is None:
             return self._at_cut(self.session.data.val.in_order())
         session = self.session
-        with step("validation images at the cut", session.data.val.count) as bar:
-            wanted = [Wanted(pixels(session, "val"), [0])]
-            (found,) = compute(session.network.below(self.layer), _what(session, self.layer), wanted, bar)
         targets = session.network.targets(session.data.one_hot("val"))
-        return ViewBatches(found, [targets], session.data.val.batch_size).in_order()
+        return ViewBatches(self._val, [targets], session.data.val.batch_size).in_order()
 
     def _at_cut(self, data: Any) -> Any:
         network = self.session.network
@@ -200,7 +213,7 @@ class Fresh:
         key = "/".join(str(part) for part in (
             config.to_json()["backbone"], config.alpha, session.data.image_size[0], session.data.channels,
             config.truncate_at, config.batch_norm, self.setting, config.augment, images.batch_size, images.place,
-            session.network.binary, self.model.count_params(), os.cpu_count(), keras.__version__,
+            session.network.binary, self.model.count_params(), os.cpu_count(), keras.__version__, session.devices,
         ))  # fmt: skip
         seconds = notes.get(key)
         if seconds is None:
@@ -211,7 +224,7 @@ class Fresh:
     def _measure(self) -> float:
         """Time a few training steps and leave every variable as it was, so that measuring changes no result."""
         images = self.session.data.train
-        self.session.compile(self.model, keras.optimizers.SGD(0.0))
+        self.session.compile(self.model, lambda: keras.optimizers.SGD(0.0))
         before = [variable.numpy() for variable in self.model.variables]
         # A recipe of its own: the stage's must begin with the first epoch. The pipeline must not run dry within the
         # measured steps, or the last of them have both cores to themselves.

@@ -8,9 +8,9 @@ from typing import Any
 import keras
 import numpy as np
 
+from imgclf.cut.engine import BATCH, build_engine
 from imgclf.progress import duration, plural
 from imgclf.training.above import pixels
-from imgclf.training.engine import BATCH, build_engine
 from imgclf.training.session import Session
 
 # Fine-tuning epochs and views of each image, from the least to the most that is worth having.
@@ -81,16 +81,30 @@ def affordable(left: float, speeds: Speeds, train: int, val: int, test: int) -> 
     return fitting[-1] if fitting else steps[0]
 
 
+def epochs_of_fresh_images(left: float, step: float, train: int, test: int) -> int:
+    """How many epochs on freshly varied images fit into the time that is left; one at least.
+
+    Args:
+        left: seconds until everything must be done.
+        step: seconds of a training step for one image, reading it included.
+        train: number of training images.
+        test: of test images.
+    """
+    left -= HEAD_SECONDS + FINISH_SECONDS + TEST_SECONDS * test
+    return max(1, min(LADDER[-1][0], int(left / (MARGIN * step * train))))
+
+
 def measure(session: Session, layer: str) -> Speeds:
     """Time the parts of a training on its first images; every variable is left as it was."""
     source = pixels(session, "train")
     positions = np.arange(min(source.count, BATCH * MEASURED_BATCHES))
     inputs = list(islice(source.batches(0, positions), MEASURED_BATCHES))
     network = session.network
+    varied = 0 if session.config.augment == "none" else 1  # the view to time: varying takes time, too
     below = build_engine(network.below(layer), inputs[0][:8])
     activations = list(below.map(inputs))
     begun = time.perf_counter()
-    activations = list(below.map(source.batches(1, positions)))
+    activations = list(below.map(source.batches(varied, positions)))
     below_seconds = (time.perf_counter() - begun) / len(positions)
     between = build_engine(network.between(layer), activations[0][:8])
     list(between.map(activations[:1]))
@@ -105,7 +119,7 @@ def _step_seconds(session: Session, layer: str, activations: Any) -> float:
     rows = np.arange(size * MEASURED_STEPS) % len(activations)
     labels = session.network.targets(session.data.one_hot("train"))[rows % len(session.data.labels)]
     before = [variable.numpy() for variable in model.variables]
-    session.compile(model, keras.optimizers.SGD(0.0))
+    session.compile(model, lambda: keras.optimizers.SGD(0.0))
     model.fit(activations[rows[:size]], labels[:size], batch_size=size, verbose=0)  # traces the graph
     begun = time.perf_counter()
     model.fit(activations[rows], labels, batch_size=size, verbose=0, shuffle=False)

@@ -16,7 +16,7 @@ from imgclf.training.epoch import Epoch
 
 FILE = "latest.npz"
 FACTS = "facts"
-GROUPS = ("model", "optimizer", "metrics", "average", "best")
+GROUPS = ("model", "optimizer", "metrics", "average", "best", "members")
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,8 @@ class Epoch:
     """One row of history.csv.
 
     Attributes:
-        stage: "head", "fine-tune" or "training" (everything, from scratch).
+        stage: "head", "fine-tune" or "training" (everything, from scratch); of an ensemble "fine-tune 1" and so on, and
+            "average" for what it became.
         epoch: from 1, within the stage.
         train: loss (cross-entropy without label smoothing), accuracy, precision, recall, auc on the training images.
         val: the same on the validation images.

@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import keras
-import tensorflow as tf
 
 from imgclf.progress import Bar, step
+from imgclf.training.average import Average
 from imgclf.training.checkpoint import Progress
 from imgclf.training.epoch import METRICS, Epoch
 from imgclf.training.waiting import Waiting
@@ -19,7 +19,7 @@ class Stage:
     """What to do in one stage.
 
     Attributes:
-        name: "head", "fine-tune" or "training".
+        name: "head", "fine-tune" (of an ensemble "fine-tune 1" and so on) or "training".
         title: how the progress bar calls it.
         epochs: at most.
         patience: epochs without a lower validation loss before it stops.
@@ -99,41 +99,14 @@ def compile_for(model: Any, optimizer: Any, loss: Any, *, binary: bool, chunk: i
     model.compile(optimizer=optimizer, loss=loss, metrics=metrics_for(binary=binary), steps_per_execution=chunk)
 
 
-class _Average:
-    """A moving average of the trainable weights (Polyak and Juditsky 1992); quick to follow in the first steps."""
-
-    def __init__(self, model: Any, momentum: float) -> None:
-        self.weights = [variable.value for variable in model.trainable_variables] if momentum else []
-        self.values = [tf.Variable(weight) for weight in self.weights]
-        self.momentum, self.swapped = momentum, False
-        self._follow = tf.function(self._graph)
-
-    def follow(self, steps_done: int) -> None:
-        """Take a step's weights in."""
-        if self.weights:
-            momentum = min(self.momentum, (1 + steps_done) / (10 + steps_done))
-            self._follow(tf.constant(1 - momentum, tf.float32))
-
-    def _graph(self, share: Any) -> None:
-        for value, weight in zip(self.values, self.weights, strict=True):
-            value.assign_add(share * (weight - value))
-
-    def swap(self) -> None:
-        """Exchange the model's weights and their average."""
-        for value, weight in zip(self.values, self.weights, strict=True):
-            kept = tf.identity(weight)
-            weight.assign(value)
-            value.assign(kept)
-        self.swapped = not self.swapped
-
-
 class _Stage:
     """A running stage: everything that a checkpoint holds."""
 
     def __init__(self, model: Any, stage: Stage, beat: float | None, hooks: Hooks) -> None:
         self.model, self.stage, self.hooks = model, stage, hooks
-        model.optimizer.build(model.trainable_variables)
-        self.average = _Average(model, stage.average)
+        with model.distribute_strategy.scope():
+            model.optimizer.build(model.trainable_variables)
+        self.average = Average(model, stage.average)
         self.best_loss = float("inf") if beat is None else beat
         self.best_weights, self.best_epoch = model.get_weights(), 0
         self.lowered, self.rows, self.first_step = 0, [], 0
@@ -261,6 +234,12 @@ def _epoch(state: _Stage, epoch_data: Callable[[int], Any], val_data: Any, bar: 
         learning_rate=float(keras.ops.convert_to_numpy(state.model.optimizer.learning_rate)),
         seconds=time.perf_counter() - start,
     )
+
+
+def measured(model: Any, data: Any) -> dict[str, float]:
+    """The METRICS of a compiled model on batches."""
+    logs = model.evaluate(data, verbose=0, return_dict=True)
+    return _metrics({name: [value] for name, value in logs.items()}, "")
 
 
 def _metrics(logs: dict[str, list[float]], prefix: str) -> dict[str, float]:

@@ -5,7 +5,7 @@ a dozen cost little more than one, and which of them is best needs no guess.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import keras
@@ -13,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from imgclf.training.balance import draw_order
 from imgclf.training.optimizers import make_optimizer
 
 Array = NDArray[np.float32]
@@ -77,6 +78,7 @@ class HeadRecipe:
         focal: focal loss instead of cross-entropy.
         l1: penalty on the kernel.
         l2: penalty on the kernel.
+        balance: "sampler" draws every class as often as any other.
     """
 
     candidates: tuple[Regularization, ...]
@@ -88,10 +90,7 @@ class HeadRecipe:
     focal: bool = False
     l1: float = 0.0
     l2: float = 0.0
-
-    def only(self, candidate: Regularization) -> "HeadRecipe":
-        """The same with one candidate."""
-        return replace(self, candidates=(candidate,))
+    balance: str = "none"
 
 
 class HeadBank:
@@ -114,6 +113,8 @@ class HeadBank:
         self.optimizer.build([self._kernel, self._bias])
         self._features, self._targets = tf.constant(train.features), tf.constant(train.targets)
         self._weights = tf.constant(np.ones(self.count, np.float32) if train.weights is None else train.weights)
+        targets = train.targets
+        self._labels = targets[:, 0].round().astype(np.int64) if recipe.binary else targets.argmax(axis=1)
         self._epoch = tf.function(self._train_epoch)
         self._forward = tf.function(self._logits, reduce_retracing=True)
 
@@ -124,7 +125,7 @@ class HeadBank:
 
     def run_epoch(self, number: int) -> None:
         """Train every candidate for an epoch, in an order fixed by the seed and the epoch's number."""
-        order = np.random.default_rng((self.recipe.seed, number)).permutation(self.count)
+        order = draw_order(self._labels, self.recipe.balance, self.recipe.seed, number)
         self._epoch(tf.constant(order), tf.constant(number))
 
     def losses(self, examples: Examples) -> Array:

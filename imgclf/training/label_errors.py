@@ -77,8 +77,8 @@ def _features(run: runs.Run, images: Sequence[ImageFile]) -> tuple[Array, list[b
     import_tensorflow()
     import keras
 
+    from imgclf.cut.engine import build_engine
     from imgclf.models.earlier import backbone_of_run
-    from imgclf.training.engine import build_engine
 
     settings = runs.read_json(run / runs.CONFIG)
     side = {**settings["settings"], **settings.get("decided", {})}["image_size"]
@@ -114,7 +114,8 @@ def _out_of_fold(features: Array, labels: NDArray[np.intp], units: NDArray[np.in
     spread = features.std(0)
     scaled = (features - features.mean(0)) / np.where(spread > 0, spread, 1)
     rest = np.flatnonzero(~test)
-    folds = min(FOLDS, len(set(units[rest].tolist())))
+    most = int(np.bincount(labels[rest]).max()) if len(rest) else 0  # of one class: more folds cannot be filled
+    folds = min(FOLDS, len(set(units[rest].tolist())), most)
     if folds < 2 or len(set(labels[rest].tolist())) < 2:
         raise InputError("there are too few different images to look for wrong labels", "expected more images")
     # where a head has not seen a class it cannot speak for it; a little for each keeps cleanlab's sums finite

@@ -20,7 +20,8 @@ from imgclf.progress import plural
 # epochs. 6 epochs of MobileNetV2's upper blocks on 3,000 photos. No clock is asked: the plan is the same everywhere.
 FINE_TUNE_WORK = 1.4e12
 FINE_TUNE_EPOCHS = (2, 8)  # never fewer, never more
-VIEWS = 3  # readings of each training image: as it is, and varied twice
+COARSE = 16  # how much coarser than the image the maps are that may be fine-tuned where the work allows it
+VIEWS = 3  # readings of each training image: as it is, and varied twice; eight were no better (docs/benchmarks.md)
 SCRATCH_SECONDS = 240.0
 SCRATCH_EPOCHS = (10, 24)
 
@@ -67,14 +68,35 @@ def plan_transfer(config: TrainConfig, row: Backbone, cut: Cut, network: Network
             while (cut.blocks or 0) > 1 and least * work[cut.layer or IMAGE] > 2 * FINE_TUNE_WORK:
                 cut = cut_layer(row, str((cut.blocks or 0) - 1), network.backbone)
         epochs = epochs_within(FINE_TUNE_WORK, work[cut.layer or IMAGE], FINE_TUNE_EPOCHS)
+    if config.unfreeze == "auto" and row.cuts:
+        cut = _deeper(row, cut, network, epochs, images)
     views = config.views
     if views is None:
-        views = 0 if cut.layer is None or tf.config.list_physical_devices("GPU") else min(VIEWS, max(1, epochs))
+        # a teacher looks at cached views only
+        fresh = bool(tf.config.list_physical_devices("GPU")) and config.teacher is None
+        views = 0 if cut.layer is None or fresh else min(VIEWS, max(1, epochs))
     if cut.layer is None:
         views = 0
     elif config.augment == "none":
         views = 1
     return TransferPlan(cut, epochs, views)
+
+
+def _deeper(row: Backbone, cut: Cut, network: Network, epochs: int, images: int) -> Cut:
+    """The deepest cut that leaves as many epochs: few or small images, a small network can be fine-tuned nearly whole.
+
+    Only where maps are a sixteenth of the image's side or less: lower layers cost little to compute and much to read
+    and write, and training them gained nothing (docs/benchmarks.md).
+    """
+    above, side = multiply_adds_above(network), network.backbone.input_shape[1]
+    for blocks in range((cut.blocks or 0) + 1, len(row.cuts) + 1):
+        deeper = cut_layer(row, str(blocks), network.backbone)
+        assert deeper.layer is not None
+        shape = network.backbone.get_layer(deeper.layer).output.shape
+        if epochs * images * above[deeper.layer] > FINE_TUNE_WORK or COARSE * shape[1] > side + COARSE - 1:
+            break
+        cut = deeper
+    return cut
 
 
 def multiply_adds_above(network: Network) -> dict[str, int]:

@@ -35,22 +35,21 @@ class RangeTest:
     chosen: float
 
 
-def find_rate(model: Any, stage: str, compile_with: Callable[[Any], None], data: Any, optimizer: Any) -> RangeTest:
+def find_rate(model: Any, stage: str, compile_at: Callable[[float], None], data: Any) -> RangeTest:
     """Run a range test; every variable of the model is left as it was.
 
     Args:
         model: to train.
         stage: its name.
-        compile_with: compiles the model with an optimizer.
+        compile_at: compiles the model with the stage's optimizer at a rate.
         data: batches, as many as there are; they are repeated.
-        optimizer: rate to the optimizer of the stage.
 
     Returns:
         The curve, with the rate to take.
     """
     before = [variable.numpy() for variable in model.variables]
     rates = np.geomspace(LOWEST, HIGHEST, STEPS)
-    compile_with(optimizer(float(rates[0])))
+    compile_at(float(rates[0]))
     losses: list[float] = []
     average = 0.0
     with step(f"learning rate for {stage}", STEPS, "steps") as bar:

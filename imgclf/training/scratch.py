@@ -48,8 +48,10 @@ def train_from_scratch(session: Session, recipe: Recipe) -> None:
     peak = session.peak("training", stack.model, stack.epoch(0), given, config.learning_rate)
     session.decide(learning_rate=peak, lr=None)
     rate = learning_rate(config.schedule, peak, epochs * images.steps)
-    optimizer = make_optimizer(config.optimizer, rate, config.weight_decay, accumulate=config.accumulate)
-    session.compile(stack.model, optimizer, min(CHUNK, images.steps))
+    chunk = 1 if config.weight_average else min(CHUNK, images.steps)  # an average takes every step in
+    session.compile(stack.model, lambda: make_optimizer(
+        config.optimizer, rate, config.weight_decay or 0.0, accumulate=config.accumulate,
+    ), chunk)  # fmt: skip
     stage = Stage("training", "training", epochs, config.patience or PATIENCE, images.steps,
                   (PLATEAU_PATIENCE, PLATEAU_FACTOR) if config.schedule == "plateau" else None,
                   config.weight_average or 0.0)  # fmt: skip

@@ -13,17 +13,20 @@ from numpy.typing import NDArray
 from imgclf.config import TrainConfig
 from imgclf.data.batches import DecodedImages
 from imgclf.data.imageset import Part, StagedSet
-from imgclf.errors import SetupError
+from imgclf.errors import OutOfMemory
 from imgclf.models import augmentation
 from imgclf.models.network import Network
 from imgclf.progress import say
 from imgclf.training import checkpoint
 from imgclf.training.balance import class_weights, draw_order
 from imgclf.training.checkpoint import Progress
+from imgclf.training.devices import Devices, find_devices
 from imgclf.training.epoch import Epoch
 from imgclf.training.fit import Hooks, Stage, StageInterrupted, compile_for, run_stage
+from imgclf.training.mixing import mix_batches
 from imgclf.training.optimizers import make_loss, make_optimizer
 from imgclf.training.range_test import RangeTest, find_rate
+from imgclf.training.soup import Member
 
 Watch = Callable[[Epoch], None]
 T = TypeVar("T")
@@ -69,7 +72,7 @@ class Data(NamedTuple):
     @property
     def test_count(self) -> int:
         """How many images will be measured on."""
-        return len(self.staged.parts["test"])
+        return len(self.staged.parts.get("test", ()))
 
     def one_hot(self, part: Part) -> NDArray[np.float32]:
         """Labels `(n, C)` of a part, in the order of its images."""
@@ -83,11 +86,20 @@ class Keeper:
     Args:
         folder: of the checkpoints; None: none are kept.
         minutes: between checkpoints within an epoch.
+
+    Attributes:
+        saved: what was found; None where there was nothing.
+        members: of an ensemble: what all start from, and those that are trained.
     """
 
     def __init__(self, folder: Path | None, minutes: float) -> None:
         self.folder, self.minutes = folder, minutes
         self.saved = None if folder is None else checkpoint.load(folder)
+        self.members: list[Member] = []
+        if self.saved is not None:
+            arrays, size = self.saved.progress.arrays, len(self.saved.progress.arrays["best"])
+            self.members = [Member(loss, arrays["members"][number * size : (number + 1) * size])
+                            for number, loss in enumerate(self.saved.facts["members"])]  # fmt: skip
 
     def hooks(
         self, stage: str, facts: Callable[[], dict[str, Any]], watch: Watch | None, waited: Callable[[float], None]
@@ -98,7 +110,9 @@ class Keeper:
             return Hooks(watch=watch, waited=waited)
 
         def save(progress: Progress) -> None:
-            checkpoint.save(folder, progress, facts())
+            arrays = {**progress.arrays, "members": [part for member in self.members for part in member.weights]}
+            told = {**facts(), "members": [member.loss for member in self.members]}
+            checkpoint.save(folder, replace(progress, arrays=arrays), told)
 
         progress = self.saved.progress if self.saved is not None else None
         mine = progress is not None and progress.stage == stage
@@ -109,6 +123,7 @@ class Session:
     """One training: its network and data, its settings as they are decided, its history and notes.
 
     Attributes:
+        devices: what it computes on.
         deadline: when it must be over, by `time.monotonic`; None: whenever.
         range_test: the curve that a learning rate was chosen by, where one was.
         lr_given: whether the user gave a learning rate.
@@ -118,8 +133,9 @@ class Session:
 
     def __init__(
         self, data: Data, config: TrainConfig, network: Network, keeper: Keeper | None = None,
-        watch: Watch | None = None, deadline: float | None = None,
+        watch: Watch | None = None, deadline: float | None = None, devices: Devices | None = None,
     ) -> None:  # fmt: skip
+        self.devices = devices or find_devices("float32")
         self.data, self.config, self.network = data, config, network
         self.lr_given = False
         self.deadline, self.range_test = deadline, None
@@ -131,6 +147,8 @@ class Session:
             self.config = self.config.replace(**facts["decided"])
             self.history = [Epoch(**row) for row in facts["history"]]
             self.notes = list(facts["notes"])
+            if self.config.batch_size is not None:  # that it found to fit into memory
+                data.train.batch_size = data.val.batch_size = self.config.batch_size
 
     @property
     def resumed(self) -> str:
@@ -148,10 +166,31 @@ class Session:
         """Fill in settings that were left to imgclf."""
         self.config = self.config.replace(**settings)
 
+    def mixed(self, dataset: Any, epoch: int) -> Any:
+        """The batches of an epoch with images mixed, where the settings say how."""
+        mix = self.config.mix
+        return dataset if mix in ("auto", "none") else mix_batches(dataset, mix, self.config.seed, epoch)
+
     def augment(self, mix: bool = False) -> augmentation.Augment | None:
-        """The recipe for freshly varied images."""
+        """The recipe for freshly varied images; with `mix` labels may become soft."""
+        mix = mix and self.config.mix == "auto"
         return augmentation.augmenter(self.config.augment, flip=self.config.flip is not False, seed=self.config.seed,
                                       mix=mix)  # fmt: skip
+
+    def at_size(self, size: int) -> "Session":
+        """The same training at another image size: a copy of the network, the same checkpoints."""
+        data, config = self.data, self.config
+        with self.devices.building():
+            network = self.network.at_size((size, size))
+        other = Session(Data.of(data.staged, (size, size), data.channels, config), config, network, self.keeper,
+                        self.watch, self.deadline, self.devices)  # fmt: skip
+        other.notes, other.history = self.notes, list(self.history)
+        return other
+
+    def take_over(self, other: "Session") -> None:
+        """Go on with the weights of a training at another size; none of its epochs is the one that is kept."""
+        self.network.model.set_weights(other.network.model.get_weights())
+        self.history += [replace(row, kept=False) for row in other.history[len(self.history) :]]
 
     def weights(self, targets: Any) -> Any:
         """How much images with these targets, `(n, C)` or `(n, 1)`, count in the loss; None: all alike."""
@@ -169,19 +208,22 @@ class Session:
             return dataset
         return dataset.map(lambda inputs, targets: (inputs, targets, self.weights(targets)))
 
-    def compile(self, model: Any, optimizer: Any, chunk: int = 1) -> None:
-        """Compile with the loss of the settings."""
+    def compile(self, model: Any, optimizer: Callable[[], Any], chunk: int = 1) -> None:
+        """Compile with the loss of the settings; the optimizer is made where the network is."""
         smoothing = self.config.label_smoothing or 0.0
         loss = make_loss(self.config.loss, binary=self.network.binary, label_smoothing=smoothing)
-        compile_for(model, optimizer, loss, binary=self.network.binary, chunk=chunk)
+        chunk = 1 if self.devices.gpus > 1 else chunk  # Keras 3.15 fails at several steps as one graph on several GPUs
+        with self.devices.building():
+            compile_for(model, optimizer(), loss, binary=self.network.binary, chunk=chunk)
 
     def peak(self, name: str, model: Any, data: Any, given: float | None, default: float) -> float:
         """The highest learning rate of a stage: as given, or found by a range test, or the default."""
         config = self.config
         if given is not None or config.lr != "auto":
             return given or default
-        self.range_test = find_rate(model, name, lambda optimizer: self.compile(model, optimizer), data,
-                                    lambda rate: make_optimizer(config.optimizer, rate, 0.0))  # fmt: skip
+        self.range_test = find_rate(
+            model, name, lambda rate: self.compile(model, lambda: make_optimizer(config.optimizer, rate, 0.0)), data
+        )
         self.note(f"learning rate for {name}: {self.range_test.chosen:.2g}, where a range test's loss falls fastest")
         return self.range_test.chosen
 
@@ -219,19 +261,19 @@ class Session:
         The effective batch stays: gradients of more steps are averaged. Weights and history are as before each attempt.
 
         Raises:
-            SetupError: not even single images fit.
+            OutOfMemory: not even single images fit.
         """
         while True:
-            before, rows = self.network.model.get_weights(), list(self.history)
+            before, rows, members = self.network.model.get_weights(), list(self.history), list(self.keeper.members)
             try:
                 return attempt()
             except tf.errors.ResourceExhaustedError as error:
                 size = self.data.train.batch_size
                 if size == 1:
-                    raise SetupError("the network does not fit into memory, even one image at a time",
+                    raise OutOfMemory("the network does not fit into memory, even one image at a time",
                                      "choose a smaller --backbone or --image-size") from error  # fmt: skip
             self.network.model.set_weights(before)
-            self.history, self.keeper.saved = rows, None
+            self.history, self.keeper.saved, self.keeper.members = rows, None, members
             self.data.train.batch_size = self.data.val.batch_size = size // 2
             self.decide(batch_size=size // 2, accumulate=self.config.accumulate * 2)
             self.note(f"out of memory with {size} images a step: now {size // 2}, and the gradients of "

@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgclf import runs
+from imgclf.cut.features import Pixels, Wanted, compute
 from imgclf.errors import InputError
 from imgclf.models.files import load_keras_model
 from imgclf.progress import step
 from imgclf.training.above import pixels
-from imgclf.training.features import Pixels, Wanted, compute
 from imgclf.training.session import Session
 
 Array = NDArray[np.float32]
@@ -43,7 +43,7 @@ def taught(session: Session, teacher: str | Path, views: Sequence[int]) -> list[
     model = load_keras_model(run / runs.MODEL)
     height, width, channels = (int(side) for side in model.input_shape[1:])
     own = pixels(session, "train")
-    source = Pixels(own.images, (height, width), channels, own.augment, own.flip, own.seed)
+    source = Pixels(own.images, (height, width), channels, own.augment, own.flip, own.seed, own.staged_for)
     with step("asking the teacher", len(views) * source.count) as bar:
         (said,) = compute(model, f"{run.root.name} as a teacher", [Wanted(source, views)], bar)
     order = [run.classes.index(name) for name in classes]

@@ -14,6 +14,7 @@ import tensorflow as tf
 from imgclf import runs
 from imgclf.config import TrainConfig
 from imgclf.data.imageset import StagedSet
+from imgclf.errors import InputError
 from imgclf.models import augmentation, backbones
 from imgclf.models.build import (
     PixelStatistics,
@@ -22,12 +23,14 @@ from imgclf.models.build import (
     remaining,
     truncate,
 )
+from imgclf.models.copies import FULL, in_float32
 from imgclf.models.earlier import backbone_of_run
 from imgclf.models.network import Network, assemble, load_head
 from imgclf.models.row import Backbone, Recipe
 from imgclf.models.weights import WeightsFile, load_backbone_weights, resolve_weights
 from imgclf.progress import plural, warn
 from imgclf.training.balance import decide
+from imgclf.training.devices import find_devices
 from imgclf.training.epoch import Epoch
 from imgclf.training.fit import StageInterrupted
 from imgclf.training.range_test import RangeTest
@@ -88,18 +91,30 @@ def train(
     row = backbones.get(config.backbone)
     size = config.image_size or row.default_size
     backbones.check_size(row, size)
+    if config.start_size is not None:
+        backbones.check_size(row, config.start_size)
+        if config.start_size >= size:
+            raise InputError(f"--start-size is {config.start_size}, the image size {size}", "expected a smaller one")
     weights = resolve_weights(config.weights, row, config.alpha, (size, size))
     given = config
-    if weights is None or weights.run is None:  # what a run brings with it was not given
-        _warn_of_no_effect(config, row, from_scratch=weights is None)
+    _warn_of_no_effect(
+        config, row, from_scratch=weights is None, of_run=weights is not None and weights.run is not None
+    )
     config = settle(config, row.recipe, size, len(staged.classes), from_scratch=weights is None)
+    settled = config
     # Fixes Python's, NumPy's and TensorFlow's random numbers, and makes kernels add in a fixed order.
     keras.utils.set_random_seed(config.seed)
     tf.config.experimental.enable_op_determinism()
     config, balance_note = _balanced(config, staged)
+    devices = find_devices(config.precision)
+    assert config.batch_size is not None
+    config = config.replace(batch_size=devices.batch_size(config.batch_size))
     data = Data.of(staged, (size, size), 1 if config.color == "grayscale" else 3, config)
-    row, network = _network(row, weights, config, data)
-    session = Session(data, config, network, Keeper(checkpoints, config.checkpoint_minutes), watch, deadline)
+    with devices.building():
+        row, network = _network(row, weights, config, data)
+    session = Session(data, config, network, Keeper(checkpoints, config.checkpoint_minutes), watch, deadline, devices)
+    if devices.gpus or devices.policy != FULL:
+        session.note(str(devices))
     session.lr_given = given.learning_rate is not None
     if balance_note:
         session.note(balance_note)
@@ -118,14 +133,24 @@ def train(
             raise KeyboardInterrupt from None
         interrupted = True
     return Trained(
-        model=network.finished(),
-        config=session.config,
+        model=in_float32(network.finished()),
+        config=session.config if weights is None else _as_given(session.config, given, settled),
         history=tuple(session.history),
         notes=tuple(session.notes),
         parameters=network.model.count_params(),
         range_test=session.range_test,
         interrupted=interrupted,
     )
+
+
+# What the head stage and fine-tuning have different values for, where nobody gives one.
+BY_STAGE = ("weight_decay", "dropout", "batch_size")
+
+
+def _as_given(config: TrainConfig, given: TrainConfig, settled: TrainConfig) -> TrainConfig:
+    """The settings that repeat the training: what was left to each stage stays so, unless memory decided otherwise."""
+    same = [name for name in BY_STAGE if getattr(config, name) == getattr(settled, name)]
+    return config.replace(**{name: getattr(given, name) for name in same})
 
 
 def _network(row: Backbone, weights: WeightsFile | None, config: TrainConfig, data: Data) -> tuple[Backbone, Network]:
@@ -162,19 +187,27 @@ def _balanced(config: TrainConfig, staged: StagedSet) -> tuple[TrainConfig, str]
     return config.replace(balance=balance, loss=loss), note
 
 
-def _warn_of_no_effect(config: TrainConfig, row: Backbone, *, from_scratch: bool) -> None:
+# Settings that only these look at.
+OF_FINE_TUNING = ("fine_tune_learning_rate", "ensemble", "start_size", "layer_decay", "mix", "label_smoothing",
+                  "accumulate", "weight_average", "lr")  # fmt: skip
+OF_PRETRAINED = ("fine_tune_epochs", "fine_tune_learning_rate", "unfreeze", "views", "layer_decay", "teacher",
+                 "ensemble", "start_size")  # fmt: skip
+OF_SCRATCH = ("batch_norm", "normalization")
+
+
+def _warn_of_no_effect(config: TrainConfig, row: Backbone, *, from_scratch: bool, of_run: bool) -> None:
     """Name the settings that were given and that nothing will look at."""
     default = TrainConfig()
-    fixed = ("batch_norm", "normalization") if row.application or row.builder else ()
-    unused = (
-        ("fine_tune_learning_rate", "unfreeze", "views", "layer_decay", "teacher", "from_run")
-        if from_scratch
-        else ("batch_norm", "normalization")
-    )
-    for name in dict.fromkeys((*fixed, *unused)):
+    fixed = OF_SCRATCH if row.application or row.builder else ()
+    unused = dict.fromkeys(OF_PRETRAINED, "in training from scratch") if from_scratch else {
+        **dict.fromkeys(OF_FINE_TUNING if config.fine_tune_epochs == 0 else (), "where only the head is trained"),
+        **dict.fromkeys(() if of_run else OF_SCRATCH, "on pretrained weights"),  # a run brings its own with it
+    }  # fmt: skip
+    if from_scratch:
+        unused = {**dict.fromkeys(fixed, f"for {row.title}"), **unused}
+    for name, where in unused.items():
         if getattr(config, name) != getattr(default, name):
-            where = "in training from scratch" if name not in fixed else f"for {row.title}"
-            warn(f"--{name.replace('_', '-')} has no effect {where if from_scratch else 'on pretrained weights'}")
+            warn(f"--{name.replace('_', '-')} has no effect {where}")
 
 
 def settle(config: TrainConfig, recipe: Recipe, size: int, classes: int, *, from_scratch: bool) -> TrainConfig:

@@ -98,8 +98,35 @@ def test_the_second_time_nothing_is_compared(folder, known, monkeypatch):
 
     monkeypatch.setattr(similar, "agreement", compare)
     assert find_pairs(images[::-1], known) == first
+    left = find_pairs(images[1:], known)  # another set of known pictures
+    assert set(left) < set(first)
+    monkeypatch.setattr(similar, "VERSION", "another")
     with pytest.raises(AssertionError, match="compared again"):
-        find_pairs(images[1:], known)
+        find_pairs(images, known)
+
+
+def test_on_a_grown_folder_only_new_pictures_are_compared(folder, tmp_path, monkeypatch):
+    asked = []
+    agreement = similar.agreement
+
+    def counting(first, second, least):
+        asked.append(len(first))
+        return agreement(first, second, least)
+
+    monkeypatch.setattr(similar, "agreement", counting)
+    with Known.open(tmp_path / "fresh") as known:
+        images = inspect(images_of(folder), 0, known).images
+        whole = find_pairs(images, known)
+        everything = sum(asked)
+    for number in range(len(images)):
+        asked.clear()
+        with Known.open(tmp_path / str(number)) as known:
+            inspect(images_of(folder), 0, known)
+            find_pairs(images[:number] + images[number + 1 :], known)
+            before = sum(asked)
+            assert find_pairs(images, known) == whole
+        assert sum(asked) == everything, "every pair is compared once"
+        assert before <= everything
 
 
 def test_images_without_looks_plain_ones_and_exact_copies_make_no_pairs(tmp_path, known):

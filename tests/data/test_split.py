@@ -18,8 +18,7 @@ from imgclf.data.split import (
     with_groups,
     without_leaks,
 )
-from imgclf.data.split_file import SplitRow, read_rows, write_split
-from imgclf.data.split_file import test_part as part_for_test
+from imgclf.data.split_file import SplitRow, images_in, read_rows, write_split
 from imgclf.errors import InputError
 from tests.data.drawing import picture
 from tests.data.test_bonds import film, images_with_bonds
@@ -220,7 +219,7 @@ def test_split_csv_round_trip(tmp_path):
     assert [(ROOT / row.path, row.label, row.part, row.key) for row in rows] == [
         (each.path, each.label, each.part, each.key) for each in split.images
     ]
-    assert [each.path for each in part_for_test(path, ROOT)] == [each.path for each in split.part("test")]
+    assert [each.path for each in images_in(path, ROOT, "test")] == [each.path for each in split.part("test")]
     assert [file.name for file in tmp_path.iterdir()] == ["split.csv"]
 
 

@@ -123,7 +123,7 @@ def test_a_run_to_continue_must_be_one(photos: Path, run: Path, tmp_path: Path) 
 
 
 def test_the_cache_is_shown_and_cleared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from imgclf.training.store import Space
+    from imgclf.cut.store import Space
 
     monkeypatch.setenv("IMGCLF_CACHE", str(tmp_path / "cache"))
     empty = imgclf_here("cache", "info")

@@ -6,7 +6,7 @@ import re
 import pytest
 
 from imgclf.report.tune_page import TuneFacts, render_tune, write_tune_page
-from imgclf.training.front import TrialRow, choose_winner, pareto_front
+from imgclf.search.front import TrialRow, choose_winner, pareto_front
 from tests.report.pages import CHROMIUM, HOSTILE, Page, check_in_a_browser
 
 

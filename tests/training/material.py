@@ -6,11 +6,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from imgclf.cut import features
+from imgclf.cut.engine import KERAS, Engine
 from imgclf.data.imageset import StagedImage, StagedSet
 from imgclf.models.weights import WeightsFile
-from imgclf.training import above, features
+from imgclf.training import above
 from imgclf.training import train as trainer
-from imgclf.training.engine import KERAS, Engine
 from tests.conftest import draw
 
 
@@ -36,7 +37,7 @@ def pretend(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trainer, "load_backbone_weights", lambda *_: None)
 
 
-def eager_engine(model: Any, sample: Any, known: str = "") -> Engine:
+def eager_engine(model: Any, sample: Any, known: str = "", keep: Any = None) -> Engine:
     """An engine that costs nothing to build, and always the same one."""
     return Engine(KERAS, [lambda inputs: np.asarray(model(inputs, training=False))])
 

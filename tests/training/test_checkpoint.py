@@ -29,6 +29,7 @@ def arrays() -> dict[str, list[Any]]:
         "metrics": [],
         "average": [np.zeros((0, 2), np.float32)],
         "best": [np.array([1, 2], np.uint32)],
+        "members": [],
     }
 
 

@@ -49,7 +49,7 @@ def test_a_candidate_among_several_is_what_it_is_alone(binary: bool, optimizer: 
     together = trained(how, on)
     kernels, biases = together.weights
     for index, candidate in enumerate(grid):
-        alone = trained(how.only(candidate), on)
+        alone = trained(replace(how, candidates=(candidate,)), on)
         np.testing.assert_allclose(alone.weights[0][0], kernels[index], atol=1e-5, err_msg=str(candidate))
         np.testing.assert_allclose(alone.weights[1][0], biases[index], atol=1e-5)
         np.testing.assert_allclose(alone.losses(asked)[0], together.losses(asked)[index], atol=1e-5)
@@ -141,7 +141,7 @@ def test_the_best_candidate_is_the_one_with_the_lowest_loss_on_all_folds() -> No
     total = np.zeros(len(grid))
     for known, asked in cuts:
         for index, candidate in enumerate(grid):
-            bank = HeadBank(how.only(candidate), known, start())
+            bank = HeadBank(replace(how, candidates=(candidate,)), known, start())
             seen = []
             for epoch in range(4):
                 bank.run_epoch(epoch)

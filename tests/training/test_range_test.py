@@ -26,8 +26,9 @@ def test_a_range_test_leaves_no_trace_and_finds_a_rate_that_learns() -> None:
     model = keras.Sequential([keras.Input((8,)), keras.layers.BatchNormalization(), keras.layers.Dense(2, "softmax")])
     before = [value.numpy() for value in model.variables]
     data = tf.data.Dataset.from_tensor_slices((x, y)).batch(32)
-    test = find_rate(model, "head", lambda optimizer: model.compile(optimizer, "categorical_crossentropy"), data,
-                     lambda rate: keras.optimizers.Adam(rate))  # fmt: skip
+    test = find_rate(
+        model, "head", lambda rate: model.compile(keras.optimizers.Adam(rate), "categorical_crossentropy"), data
+    )
     for variable, value in zip(model.variables, before, strict=True):
         np.testing.assert_array_equal(variable.numpy(), value)
     assert 1e-4 < test.chosen <= 1.0

@@ -8,8 +8,8 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial
 
+from imgclf.search.front import score
 from imgclf.training.epoch import Epoch
-from imgclf.training.front import score
 
 PEERS = 3  # trials of networks that cost no more; with fewer none is ended early
 HEAD_RUNG = 20  # epochs of the head after which trials are compared

@@ -2,7 +2,7 @@ import random
 
 import pytest
 
-from imgclf.training.front import TrialRow, choose_winner, pareto_front, score
+from imgclf.search.front import TrialRow, choose_winner, pareto_front, score
 
 
 def row(number, right, megabytes=1.0, milliseconds=1.0, *, n=100, loss=0.5, state="done", network="net"):

@@ -14,10 +14,11 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from imgclf.cut.features import LIBRARIES, fingerprint
+from imgclf.cut.room import make_room
+from imgclf.cut.store import Space
 from imgclf.data.imageset import ImageFile
 from imgclf.predict import BATCH, Prediction, Predictor, Skipped, of_model
-from imgclf.training.features import LIBRARIES, fingerprint
-from imgclf.training.store import Space, make_room
 
 Array = NDArray[np.float32]
 
@@ -47,6 +48,7 @@ class StoredPredictor(Predictor):
         skipped: dict[Path, Skipped] = {}
         if missing:
             make_room(len(missing) * self.space.row_bytes)
+            missing = [files[position] for position in self.space.find(names).missing]  # some may have had to go
             skipped = self._compute(missing)
             rows = self.space.find(names)
         lost = set(rows.missing)
@@ -93,7 +95,7 @@ def stored_predictor(plain: Predictor, model: Any, images: Sequence[ImageFile]) 
     head = keras.Model(vector, last(vector))
     width = int(tensor.shape[1])
     identity = {"network": fingerprint(pooled), "source": "pixels.py, Keras", "size": plain.input_shape,
-                "versions": [metadata.version(name) for name in (*LIBRARIES, "pillow")]}  # fmt: skip
+                "versions": [metadata.version(name) for name in LIBRARIES]}  # fmt: skip
     space = Space(identity, (width,), "float32")
     space.describe(what=f"{model.name}: features of test images", engine="Keras")
     features = of_model(plain.path, pooled, tuple(map(str, range(width))))

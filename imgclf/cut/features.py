@@ -16,14 +16,15 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from imgclf.cut.engine import BATCH, build_engine
+from imgclf.cut.room import LIMIT_VARIABLE, make_room
+from imgclf.cut.store import Rows, Space
 from imgclf.data.batches import read_in_order
 from imgclf.data.imageset import StagedImage
 from imgclf.errors import SetupError
 from imgclf.models import augmentation
 from imgclf.models.build import input_tensors, output_tensor
 from imgclf.progress import Bar
-from imgclf.training.engine import BATCH, build_engine
-from imgclf.training.store import LIMIT_VARIABLE, Rows, Space, make_room
 
 Array = NDArray[np.float32]
 Positions = NDArray[np.int64]
@@ -31,7 +32,13 @@ Positions = NDArray[np.int64]
 READING = 1  # of the way from a file to pixels and views; a change of it makes everything that was kept stale
 NO_MATTER = ("name", "trainable", "initializer", "regularizer", "constraint", "seed")  # ends of settings of layers
 SAMPLE = 8  # images that an engine is chosen by
-LIBRARIES = ("tensorflow", "keras", "ai-edge-litert")  # another version may compute another activation
+LIBRARIES = (
+    "tensorflow",
+    "keras",
+    "keras-cv",
+    "ai-edge-litert",
+    "pillow",
+)  # another version may compute another activation
 
 
 class Source(Protocol):
@@ -63,6 +70,7 @@ class Pixels:
         augment: the recipe, as `models/augmentation.py` has it; "none" where there is only view 0.
         flip: whether the recipe mirrors.
         seed: of the recipe.
+        staged_for: side of the images that the files were staged for, which large photos were shrunk by.
     """
 
     images: tuple[StagedImage, ...]
@@ -71,6 +79,7 @@ class Pixels:
     augment: str
     flip: bool
     seed: int
+    staged_for: int = 0
 
     @property
     def count(self) -> int:
@@ -80,7 +89,8 @@ class Pixels:
     @property
     def identity(self) -> dict[str, Any]:
         """The way from a file to pixels."""
-        return {"reading": READING, "size": self.image_size, "channels": self.channels}
+        staged = {} if self.staged_for in (0, max(self.image_size)) else {"staged for": self.staged_for}
+        return {"reading": READING, "size": self.image_size, "channels": self.channels, **staged}
 
     def keys(self, view: int) -> list[str]:
         """The hash of each file, and what its view was drawn by."""
@@ -122,12 +132,14 @@ class Pixels:
         assert recipe is not None, f"{self.augment} has one view only"
         paths = [image.path for image in self.images]
         dataset = recipe(read_in_order(paths, self.image_size, BATCH, channels=self.channels), view)
-        wanted, start = set(positions.tolist()), 0
+        wanted, start, last = set(positions.tolist()), 0, max(positions.tolist(), default=-1)
         found: list[Array] = []
         for images, _ in dataset:
             here = [index for index in range(len(images)) if start + index in wanted]
             found += [images[index].numpy() for index in here]
             start += len(images)
+            if start > last:
+                break
             while len(found) >= BATCH:
                 yield np.stack(found[:BATCH])
                 found = found[BATCH:]
@@ -257,7 +269,8 @@ def _compute(
     keys = [key for source, view, positions in jobs for key in _picked(source.keys(view), positions)]
     inputs = chain.from_iterable(source.batches(view, positions) for source, view, positions in jobs)
     first = next(inputs)
-    engine = build_engine(model, first[:SAMPLE], str(space.about().get("engine", "")))
+    known = str(space.about().get("engine", ""))
+    engine = build_engine(model, first[:SAMPLE], known, space.network)
     space.describe(what=what, engine=engine.name)
     done = 0
     with space.writing() as writer:

@@ -11,10 +11,14 @@ from imgclf.config import TrainConfig
 from imgclf.data.imageset import ImageSet
 from imgclf.models import backbones
 from imgclf.models.cached import run_of
+from imgclf.search.networks import Network, networks_for
 from imgclf.training.choose import choose
-from imgclf.training.networks import Network, networks_for
 
-HEAD_RATE, FINE_TUNE_RATE, TRANSFER_BATCH = 3e-3, 2e-4, 32  # as in transfer.py; from scratch it is the recipe's
+HEAD_RATE, FINE_TUNE_RATE, TRANSFER_BATCH = (
+    3e-3,
+    2e-4,
+    32,
+)  # as in head_stage.py and fine_tuning.py; from scratch it is the recipe's
 FACTORS = (0.25, 4.0)  # of a learning rate
 # Trials are shorter than a training: they only have to put the settings in the right order. With 20 epochs of the head
 # small networks and low rates come out too low where images are few (docs/benchmarks.md).
@@ -241,7 +245,7 @@ def draw(space: Space, trial: Suggests, enough: Callable[[Network], bool] = lamb
 
 
 def first_points(space: Space) -> list[dict[str, Value]]:
-    """What is tried first: the head of each network alone, which is cheap; then what imgclf would train by itself."""
+    """What is tried first: the heads of some networks alone, which is cheap; then what imgclf would do by itself."""
     cheapest = sorted(space.networks[1:], key=lambda network: (network.parameters, network.sizes[-1]))
     networks = (space.networks[0], *cheapest[: FIRST_NETWORKS - 1])
     heads = [_point(space, network, HEAD) for network in networks]

@@ -7,7 +7,7 @@ from imgclf.data.inspect import inspect
 from imgclf.data.scan import scan
 from imgclf.data.split import assign_parts
 from imgclf.models import backbones
-from imgclf.training.space import AXES, candidates, draw, first_points, trial_config
+from imgclf.search.space import AXES, candidates, draw, first_points, trial_config
 from tests.conftest import draw as picture
 
 

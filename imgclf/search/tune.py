@@ -17,13 +17,13 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from imgclf.data.imageset import StagedSet
-from imgclf.errors import InputError
+from imgclf.errors import InputError, OutOfMemory
 from imgclf.progress import duration, muted, plural, say, step
-from imgclf.training.footprint import Footprint, measure
-from imgclf.training.front import State, TrialRow, score
-from imgclf.training.networks import Network
-from imgclf.training.rungs import OutOfTime, Watch
-from imgclf.training.space import Draw, Space, draw, first_points, trial_config
+from imgclf.search.footprint import Footprint, measure
+from imgclf.search.front import State, TrialRow, score
+from imgclf.search.networks import Network
+from imgclf.search.rungs import OutOfTime, Watch
+from imgclf.search.space import Draw, Space, draw, first_points, trial_config
 from imgclf.training.train import Trained, train
 
 STARTUP = 4  # trials before the sampler learns from them; Optuna's 10 are more than many a search has
@@ -148,10 +148,16 @@ def _enqueue(study: optuna.Study, space: Space) -> None:
     if not trials:
         for point in first_points(space):
             study.enqueue_trial(point)
-    for trial in trials:
-        if trial.state == TrialState.RUNNING:
-            _discard(study, optuna.trial.Trial(study, trial._trial_id))
-            study.enqueue_trial(trial.params)
+    killed = [trial for trial in trials if trial.state == TrialState.RUNNING]
+    waiting = [trial for trial in trials if trial.state == TrialState.WAITING]
+    if not killed:
+        return
+    for trial in (*killed, *waiting):
+        _discard(study, optuna.trial.Trial(study, trial._trial_id))
+    for trial in killed:
+        study.enqueue_trial(trial.params)
+    for trial in waiting:  # behind what was killed: waiting trials are taken in the order of their numbers
+        study.enqueue_trial(trial.system_attrs["fixed_params"])
 
 
 def _discard(study: optuna.Study, trial: optuna.Trial) -> None:
@@ -202,7 +208,7 @@ def _run(study: optuna.Study, job: Job, trial: optuna.Trial, drawn: Draw, deadli
         score_of_it = _result(study, trial, trained, drawn.network, size)
     except optuna.TrialPruned:
         state = TrialState.PRUNED
-    except InputError as error:  # it diverged
+    except (InputError, OutOfMemory) as error:  # it diverged, or is too large
         state = TrialState.FAIL
         trial.set_user_attr("note", error.what)
     finally:

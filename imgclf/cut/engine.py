@@ -17,6 +17,7 @@ from imgclf.models.litert import LiteModel
 from imgclf.progress import warn
 
 Array = NDArray[np.float32]
+Keep = Callable[[Callable[[], bytes]], bytes]
 
 LITERT, KERAS = "LiteRT", "Keras"
 BATCH = 16  # images handed over at once; Keras gets always so many, so that it traces one graph
@@ -79,7 +80,7 @@ class Engine:
         return dataset.map(compute, num_parallel_calls=self.width, deterministic=True).prefetch(2)
 
 
-def build_engine(model: Any, sample: Array, known: str = "") -> Engine:
+def build_engine(model: Any, sample: Array, known: str = "", keep: Keep = lambda convert: convert()) -> Engine:
     """Put a frozen network on an engine.
 
     On a CPU LiteRT takes it, unless Keras is clearly faster on the sample; the converted network is compared with Keras
@@ -89,12 +90,13 @@ def build_engine(model: Any, sample: Array, known: str = "") -> Engine:
         model: input `(N, ...)`, four dimensions; one output.
         sample: a few inputs to measure and compare on.
         known: the engine that the same network was computed on before, which then does it again; "" to choose.
+        keep: gives the .tflite file that the conversion gave before, or calls it.
     """
     keras = Engine(KERAS, [_keras_runner(model)])
     if known == KERAS or (not known and tf.config.list_physical_devices("GPU")):
         return keras
     try:
-        content = to_tflite(model)
+        content = keep(lambda: to_tflite(model))
         cores = os.cpu_count() or 1
         workers = min(cores, WORKERS)
         threads = max(1, cores // workers)

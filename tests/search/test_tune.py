@@ -5,12 +5,12 @@ import pytest
 from imgclf.config import TrainConfig
 from imgclf.errors import InputError
 from imgclf.models import backbones
-from imgclf.training import tune
+from imgclf.search import tune
+from imgclf.search.footprint import Footprint
+from imgclf.search.networks import Network
+from imgclf.search.rungs import beaten
+from imgclf.search.space import Space
 from imgclf.training.epoch import Epoch
-from imgclf.training.footprint import Footprint
-from imgclf.training.networks import Network
-from imgclf.training.rungs import beaten
-from imgclf.training.space import Space
 from imgclf.training.train import Trained
 
 optuna = pytest.importorskip("optuna")

@@ -9,11 +9,9 @@ import contextlib
 import hashlib
 import json
 import os
-import shutil
 import time
 import uuid
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,35 +20,15 @@ from numpy.typing import NDArray
 
 from imgclf import runs
 from imgclf.cachedir import cache_folder
-from imgclf.errors import ImgclfError, InputError
+from imgclf.errors import ImgclfError
 from imgclf.progress import warn
 
 Array = NDArray[Any]
 
 FOLDER = "activations"
-ABOUT, ROWS, KEYS = "about.json", ".rows", ".keys"
-LIMIT_VARIABLE = "IMGCLF_CACHE_GB"
-LIMIT_GB, DISK_SHARE = 20.0, 0.5  # never more than that, never more than that share of what is free or the store's own
+ABOUT, ROWS, KEYS, NETWORK = "about.json", ".rows", ".keys", "network.tflite"
 # A segment is finished when it has so many bytes or is so old: what a kill can lose at most.
 SEGMENT_BYTES, SEGMENT_SECONDS = 128 * 2**20, 20.0
-ORPHAN_SECONDS = 3600.0  # rows that nobody has added to for so long belong to a process that was killed
-
-
-@dataclass(frozen=True)
-class Usage:
-    """One space, for people.
-
-    Attributes:
-        what: the network and where it is cut.
-        rows: images, each reading counted.
-        bytes: on disk.
-        used: seconds since the epoch, when it was last read or written.
-    """
-
-    what: str
-    rows: int
-    bytes: int
-    used: float
 
 
 class Rows:
@@ -117,6 +95,18 @@ class Space:
         """Note facts of this space, for people and for the next run; the first one's stay."""
         with contextlib.suppress(ImgclfError):  # a cache that cannot be written is no error
             runs.write_json(self.folder / ABOUT, {**facts, **self.about()})
+
+    def network(self, convert: Callable[[], bytes]) -> bytes:
+        """The converted network: as an earlier run left it, or converted now and left for the next one."""
+        path = self.folder / NETWORK
+        with contextlib.suppress(OSError):
+            content = path.read_bytes()
+            os.utime(path)
+            return content
+        content = convert()
+        with contextlib.suppress(ImgclfError, OSError), runs.writing(path) as temporary:
+            temporary.write_bytes(content)
+        return content
 
     def find(self, keys: Sequence[str]) -> Rows:
         """Look keys up; what is found counts as used now."""
@@ -234,94 +224,3 @@ class Writer:
 def store_folder() -> Path:
     """Where the spaces are."""
     return cache_folder() / FOLDER
-
-
-def limit_bytes() -> int:
-    """How large the store may become: IMGCLF_CACHE_GB, or 20 GB but no more than half of what the disk has to give.
-
-    Raises:
-        InputError: the variable is no number.
-    """
-    given = os.environ.get(LIMIT_VARIABLE)
-    if given:
-        try:
-            limit = int(float(given) * 1e9)
-        except (ValueError, OverflowError):
-            limit = -1
-        if limit < 0:
-            raise InputError(f"{LIMIT_VARIABLE} is {given!r}", "expected a number of gigabytes")
-        return limit
-    folder = store_folder()
-    while not folder.exists():
-        folder = folder.parent
-    own = sum(size for _, size, _ in _files())
-    return int(min(LIMIT_GB * 1e9, DISK_SHARE * (shutil.disk_usage(folder).free + own)))
-
-
-def make_room(needed: int) -> None:
-    """Remove the longest unused segments until so many bytes more are within the limit."""
-    files = sorted(_files())
-    total = sum(size for _, size, _ in files) + needed
-    most = limit_bytes()
-    for _, size, keys in files:
-        if total <= most:
-            break
-        total -= _remove(keys, size)
-    for rows in store_folder().glob(f"*/*{ROWS}"):
-        with contextlib.suppress(OSError):
-            if not rows.with_suffix(KEYS).exists() and time.time() - rows.stat().st_mtime > ORPHAN_SECONDS:
-                rows.unlink()
-
-
-def usage() -> list[Usage]:
-    """Every space of the store, the longest unused first."""
-    found = []
-    for folder in sorted(store_folder().glob("*")):
-        files = [file for file in _files() if file[2].parent == folder]
-        if files:
-            rows = sum(_count(file[2]) for file in files)
-            try:
-                about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
-                what = str(about.get("what", folder.name))
-            except (OSError, ValueError, AttributeError):
-                what = folder.name
-            found.append(Usage(what, rows, sum(file[1] for file in files), max(file[0] for file in files)))
-    return sorted(found, key=lambda item: item.used)
-
-
-def clear() -> int:
-    """Remove the whole store; returns how many bytes that frees."""
-    folder = store_folder()
-    freed = sum(file.stat().st_size for file in folder.glob("*/*") if file.is_file())
-    try:
-        if folder.exists():
-            shutil.rmtree(folder)
-    except OSError as error:
-        raise runs.disk_error(error, folder) from error
-    return freed
-
-
-def _count(keys: Path) -> int:
-    try:
-        return keys.read_bytes().count(b"\n") + 1
-    except OSError:  # another process has just removed it
-        return 0
-
-
-def _files() -> list[tuple[float, int, Path]]:
-    """Finished segments: when last used, bytes, the file of keys."""
-    found = []
-    for keys in store_folder().glob(f"*/*{KEYS}"):
-        with contextlib.suppress(OSError):
-            found.append((keys.stat().st_mtime, keys.with_suffix(ROWS).stat().st_size + keys.stat().st_size, keys))
-    return found
-
-
-def _remove(keys: Path, size: int) -> int:
-    """Remove a segment, its keys first; returns the bytes that are free now."""
-    try:
-        keys.unlink()
-        keys.with_suffix(ROWS).unlink()
-    except OSError:  # in use (Windows), or gone
-        return 0
-    return size

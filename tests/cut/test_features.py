@@ -10,15 +10,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from imgclf.cut import features
+from imgclf.cut.engine import KERAS, LITERT, Engine
+from imgclf.cut.features import Activations, Pixels, Wanted, compute
+from imgclf.cut.room import LIMIT_VARIABLE, usage
 from imgclf.data.batches import batches, read_in_order
 from imgclf.data.imageset import StagedImage, StagedSet
 from imgclf.models import backbones
 from imgclf.models.build import build_backbone
 from imgclf.models.network import Network, assemble
 from imgclf.progress import Bar
-from imgclf.training import features, store
-from imgclf.training.engine import KERAS, LITERT, Engine
-from imgclf.training.features import Activations, Pixels, Wanted, compute
 from tests.conftest import draw
 
 SIDE, CUT, COUNT = 16, "stage2_relu", 21
@@ -60,7 +61,7 @@ def eager(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """An engine that costs nothing to build; gives the sizes of the batches it was asked for."""
     asked: list[int] = []
 
-    def build(model: Any, sample: Any, known: str = "") -> Engine:
+    def build(model: Any, sample: Any, known: str = "", keep: Any = None) -> Engine:
         def run(inputs: Any) -> Any:
             asked.append(len(inputs))
             return np.asarray(model(inputs, training=False))
@@ -175,7 +176,7 @@ def test_pooled_from_a_cut_is_pooled_from_the_pixels(staged: StagedSet, network:
         expected = np.asarray(network.pooled(pixels(where, view), training=False))
         close(found.array(view), expected, 2e-3)
     assert found.computed == 3 * COUNT
-    assert len(store.usage()) == 2
+    assert len(usage()) == 2
 
 
 @pytest.mark.usefixtures("eager")
@@ -254,7 +255,7 @@ def test_what_was_computed_before_a_failure_is_kept(
 ) -> None:
     working = features.build_engine
 
-    def failing(model: Any, sample: Any, known: str = "") -> Engine:
+    def failing(model: Any, sample: Any, known: str = "", keep: Any = None) -> Engine:
         engine = working(model, sample, known)
 
         def run(inputs: Any) -> Any:
@@ -278,7 +279,7 @@ def test_what_was_computed_before_a_failure_is_kept(
 def test_a_limit_that_is_too_small_costs_time_and_nothing_else(
     staged: StagedSet, network: Network, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(store.LIMIT_VARIABLE, "0")
+    monkeypatch.setenv(LIMIT_VARIABLE, "0")
     once(network.pooled, source(staged))
     found = once(network.pooled, source(staged, COUNT + 3))  # making room removes what is there already
     expected = np.asarray(network.pooled(pixels(source(staged, COUNT + 3)), training=False))

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from imgclf.training import engine as module
-from imgclf.training.engine import KERAS, LITERT, Engine, build_engine
+from imgclf.cut import engine as module
+from imgclf.cut.engine import KERAS, LITERT, Engine, build_engine
 
 
 @pytest.fixture(scope="module")

@@ -16,9 +16,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from imgclf.cut import room, store
+from imgclf.cut.room import clear, limit_bytes, make_room, usage
+from imgclf.cut.store import Space
 from imgclf.errors import InputError
-from imgclf.training import store
-from imgclf.training.store import Space, clear, limit_bytes, make_room, usage
 
 SHAPE = (2, 3)
 ROW = 6 * 4  # bytes of one float32 row
@@ -28,7 +29,7 @@ ROW = 6 * 4  # bytes of one float32 row
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A store of its own for every test."""
     monkeypatch.setenv("IMGCLF_CACHE", str(tmp_path / "cache"))
-    monkeypatch.delenv(store.LIMIT_VARIABLE, raising=False)
+    monkeypatch.delenv(room.LIMIT_VARIABLE, raising=False)
     return tmp_path / "cache"
 
 
@@ -256,7 +257,7 @@ def test_the_longest_unused_goes_first(monkeypatch: pytest.MonkeyPatch) -> None:
         add(space(name), "abcdefghij")
         touch(space(name), age)
     one = sum(item.bytes for item in usage()) // 3
-    monkeypatch.setenv(store.LIMIT_VARIABLE, str(3.5 * one / 1e9))
+    monkeypatch.setenv(room.LIMIT_VARIABLE, str(3.5 * one / 1e9))
     make_room(0)
     assert present("old", "middle", "new") == ["old", "middle", "new"]
     space("old").find(["c"])  # used now
@@ -270,7 +271,7 @@ def test_the_longest_unused_goes_first(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_is_in_use_can_be_read_to_the_end_though_it_was_removed(monkeypatch: pytest.MonkeyPatch) -> None:
     add(space(), "abc")
     found = space().find(list("abc"))
-    monkeypatch.setenv(store.LIMIT_VARIABLE, "0")
+    monkeypatch.setenv(room.LIMIT_VARIABLE, "0")
     make_room(1)
     np.testing.assert_array_equal(found.take(np.array([2, 0])), rows("ca"))
     if sys.platform != "win32":
@@ -280,7 +281,7 @@ def test_what_is_in_use_can_be_read_to_the_end_though_it_was_removed(monkeypatch
 def test_rows_of_a_killed_process_go_after_an_hour() -> None:
     add(space(), "ab")
     fresh, old = (space().folder / f"{name}{store.ROWS}" for name in ("fresh", "old"))
-    for file, age in ((fresh, 60), (old, store.ORPHAN_SECONDS + 60)):
+    for file, age in ((fresh, 60), (old, room.ORPHAN_SECONDS + 60)):
         file.write_bytes(b"1234")
         os.utime(file, (time.time() - age,) * 2)
     make_room(0)
@@ -292,17 +293,17 @@ def test_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     class Disk:
         free = 6 * 10**9
 
-    monkeypatch.setattr(store.shutil, "disk_usage", lambda _: Disk)
+    monkeypatch.setattr(room.shutil, "disk_usage", lambda _: Disk)
     assert limit_bytes() == 3 * 10**9  # half of what is free
     Disk.free = 10**12
     assert limit_bytes() == 20 * 10**9
-    monkeypatch.setenv(store.LIMIT_VARIABLE, "0.5")
+    monkeypatch.setenv(room.LIMIT_VARIABLE, "0.5")
     assert limit_bytes() == 500_000_000
 
 
 @pytest.mark.parametrize("value", ["much", "1,5", "nan", "inf", "-1"])
 def test_a_bad_limit_is_named(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(store.LIMIT_VARIABLE, value)
+    monkeypatch.setenv(room.LIMIT_VARIABLE, value)
     with pytest.raises(InputError, match=f"IMGCLF_CACHE_GB is '{value}'"):
         limit_bytes()
 
@@ -327,8 +328,8 @@ def test_usage_and_clear() -> None:
 PROGRAM = """
 import sys
 import numpy as np
-from imgclf.training import store
-from imgclf.training.store import Space
+from imgclf.cut import store
+from imgclf.cut.store import Space
 
 name, first, count, each, segment = sys.argv[1], *map(int, sys.argv[2:6])
 store.SEGMENT_BYTES = segment
@@ -429,3 +430,24 @@ def test_any_interleaving_gives_every_key_its_row(actions: list[tuple[str, list[
     everything = sorted(known | pending)
     if everything:
         np.testing.assert_array_equal(taken(space(str(name)), everything), rows(everything))
+
+
+def test_a_network_is_converted_once_and_goes_with_what_is_longest_unused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    converting = space()
+    converted: list[int] = []
+
+    def convert() -> bytes:
+        converted.append(1)
+        return b"network" * 100
+
+    assert converting.network(convert) == converting.network(convert) == b"network" * 100
+    assert len(converted) == 1
+    file = converting.folder / "network.tflite"
+    os.utime(file, (1, 1))
+    monkeypatch.setenv(room.LIMIT_VARIABLE, "0.000001")
+    make_room(500)
+    assert not file.exists()
+    file.mkdir()  # a place that cannot be written
+    assert converting.network(convert) == b"network" * 100

@@ -1,0 +1,187 @@
+"""One run from images with parts to its report: stage, train, save, measure, convert, prove. May import everything
+below; TensorFlow comes in here.
+"""
+
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from imgclf import predict, runs
+from imgclf.config import TrainConfig
+from imgclf.continuing import COMPARISON, compare, to_json
+from imgclf.data.imageset import ImageFile, ImageSet
+from imgclf.data.split_file import write_split
+from imgclf.data.stage import stage
+from imgclf.errors import CheckFailed, Interrupted
+from imgclf.evaluation.evaluate import Evaluation, evaluate
+from imgclf.export.tflite import Exported, convert, converter, prove
+from imgclf.parallel import Standby
+from imgclf.progress import say, step, warn
+from imgclf.records import Settings, write_config, write_history
+
+if TYPE_CHECKING:
+    from imgclf.training.train import Trained
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a training made.
+
+    Attributes:
+        run: the run folder.
+        predictor: the reloaded model.
+        evaluation: of the test part, or by cross-validation.
+        exports: the mobile files.
+        folds: how many the cross-validation had; 0 where a test part was measured on.
+    """
+
+    run: runs.Run
+    predictor: predict.Predictor
+    evaluation: Evaluation
+    exports: tuple[Exported, ...]
+    folds: int = 0
+
+
+def write_beginning(run: runs.Run, images: ImageSet, settings: Settings) -> None:
+    """Write what a run can be gone on with: the parts, the classes, the settings."""
+    write_split(images, run / runs.SPLIT)
+    runs.write_classes(run / runs.CLASSES, images.classes)
+    write_config(run, images, settings, settings.chosen)
+
+
+def train_parts(
+    run: runs.Run, images: ImageSet, config: TrainConfig, checkpoints: Path, deadline: float | None
+) -> "Trained":
+    """Stage images with parts and train on them; the run folder gets no more than the checkpoints.
+
+    Args:
+        run: the run, whose folder holds the stage for as long as it is needed.
+        images: with parts.
+        config: the settings.
+        checkpoints: folder to go on from, and to leave checkpoints in.
+        deadline: as for `train`.
+    """
+    from imgclf.training.train import train
+
+    assert config.image_size is not None
+    staged = stage(images, run / runs.STAGE, (config.image_size, config.image_size), workers=config.workers)
+    trained = train(staged, config, checkpoints=checkpoints, deadline=deadline)
+    shutil.rmtree(run / runs.STAGE, ignore_errors=True)
+    return trained
+
+
+def measure(
+    trained: "Trained", predictor: predict.Predictor, model: Any, images: tuple[ImageFile, ...]
+) -> Evaluation:  # fmt: skip
+    """Measure a model on images; what a frozen network makes of them is kept for the next training."""
+    if {row.stage for row in trained.history} == {"head"}:  # the network is as it was, and so are its features
+        from imgclf.cut.stored_predictor import stored_predictor
+
+        predictor = stored_predictor(predictor, model, images)
+    return evaluate(predictor, images)
+
+
+def early_converter(config: TrainConfig) -> AbstractContextManager[Standby[None] | None]:
+    """What converts the model, started beside this process' own start where the training takes seconds only."""
+    head_only = config.fine_tune_epochs == 0 and config.folds is None
+    return converter() if head_only and config.formats else nullcontext()
+
+
+def train_run(
+    run: runs.Run, images: ImageSet, settings: Settings, validated: Evaluation | None = None,
+    child: Standby[None] | None = None,
+) -> Outcome:  # fmt: skip
+    """Train on images with parts, and write everything that a run folder holds.
+
+    Args:
+        run: locked, with the images' parts written.
+        images: with parts.
+        settings: of the run.
+        validated: by cross-validation; then there is no test part, and the validation part proves the exports.
+        child: that converts the model, where it was started before.
+
+    Raises:
+        CheckFailed: an exported file does not behave like the model; everything else is there.
+        Interrupted: Ctrl-C; the best weights so far are in the run folder.
+    """
+    config = settings.chosen
+    run.set_state("running", stage="training")
+    trained = train_parts(run, images, config, run / runs.CHECKPOINTS, settings.deadline)
+    write_config(run, images, settings, trained.config, trained.notes, trained.parameters)
+    write_history(run, trained.history)
+    if trained.range_test is not None:
+        from imgclf.report.plots import range_test
+
+        test = trained.range_test
+        runs.write_text(run / "lr.svg", range_test(test.rates, test.losses, test.chosen))
+    with ExitStack() as stack:
+        if child is None and config.formats:
+            child = stack.enter_context(converter())
+        return _finish(run, images, config, trained, validated, child)
+
+
+def _finish(
+    run: runs.Run, images: ImageSet, config: TrainConfig, trained: "Trained", validated: Evaluation | None,
+    child: Standby[None] | None,
+) -> Outcome:  # fmt: skip
+    """Save, measure, convert, prove, report."""
+    from imgclf.models.files import save_keras_model
+
+    with step("saving the model and reading it back", 1, "file") as bar:
+        model = save_keras_model(trained.model, run / runs.MODEL)
+        bar.update()
+    if trained.interrupted:
+        run.set_state("interrupted")
+        raise Interrupted(f"interrupted: the best weights so far are in {run / runs.MODEL}",
+                          f"go on with `imgclf train --resume {run.root}`, or measure them with `imgclf evaluate "
+                          f"{run.root}`")  # fmt: skip
+    run.set_state("running", stage="evaluation and export")
+    predictor = predict.of_model(run / runs.MODEL, model, images.classes)
+    with ThreadPoolExecutor(1) as beside:  # the converter's child has one busy thread, the evaluation another
+        converted = beside.submit(convert, run, config.formats, child)
+        seen = measure(trained, predictor, model, images.part("test" if validated is None else "val"))
+        tested = seen if validated is None else validated
+        runs.write_json(run / runs.METRICS, tested.metrics.to_json())
+        tested.write(run / runs.PREDICTIONS, predictor.classes, images.root)
+        with step("converting for phones", len(config.formats), "files") as bar:
+            files = converted.result()
+            bar.update(len(files))
+    refused: CheckFailed | None = None
+    exports: tuple[Exported, ...] = ()
+    try:
+        exports = prove(run, files, [image.path for image in seen.images], seen.labels, seen.probabilities)
+    except CheckFailed as error:  # the model is good all the same, and so is its report
+        refused = error
+    if all(row.stage == "training" for row in trained.history):
+        from imgclf.report.layers import draw_layers
+
+        try:
+            draw_layers(model, seen.images[0].path, run / runs.LAYERS)
+        except Exception as error:  # a picture less is no reason to lose a training
+            warn(f"the layers could not be drawn ({error})")
+    _compare(run, config, tested)
+    from imgclf.report.collect import write_run_report
+
+    with step("writing the report", 1, "page") as bar:
+        write_run_report(run)
+        bar.update()
+    shutil.rmtree(run / runs.CHECKPOINTS, ignore_errors=True)
+    run.set_state("done")
+    if refused is not None:
+        raise refused
+    return Outcome(run, predictor, tested, exports, config.folds or 0)
+
+
+def _compare(run: runs.Run, config: TrainConfig, tested: Evaluation) -> None:
+    """Say how the new model does on the test images of the run it goes on from."""
+    if config.from_run is None:
+        return
+    earlier = Path(config.from_run)
+    right = (tested.probabilities.argmax(axis=1) == tested.labels).tolist()
+    found = compare(earlier, tested.images, right)
+    if found is not None:
+        say(str(found))
+        runs.write_json(run / COMPARISON, to_json(found, earlier))
