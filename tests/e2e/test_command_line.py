@@ -71,6 +71,7 @@ def test_a_config_can_be_passed_back(run: Path, photos: Path, tmp_path: Path) ->
     assert first == second, "the same settings and seed give the same model"
 
 
+@pytest.mark.slow
 def test_evaluate_repeats_the_measure_and_takes_other_folders(run: Path, photos: Path) -> None:
     metrics = json.loads((run / "metrics.json").read_text())
     again = imgclf("evaluate", run, "--format", "json")
@@ -218,6 +219,7 @@ def last_words(process: "subprocess.Popen[str]") -> str:
 
 
 @pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
+@pytest.mark.slow
 def test_ctrl_c_keeps_the_best_weights(photos: Path, tmp_path: Path) -> None:
     out = tmp_path / "r"
     command = [sys.executable, "-m", "imgclf", "train", photos, "--out", out, *TINY[:4], "--epochs", "5000",

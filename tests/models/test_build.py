@@ -13,7 +13,7 @@ from imgclf.models.build import Cut, articulation_layers, build_backbone, cut_la
 from imgclf.models.convert import freeze
 from imgclf.models.litert import LiteModel
 
-QUICK = {"mobilenet", "mobilenet_v2", "mobilenet_v3_small", "vgg16", "tiny"}
+QUICK = {"mobilenet", "mobilenet_v2", "mobilenet_v3_small", "tiny"}
 ROWS = [
     pytest.param(row, id=row.name, marks=() if row.name in QUICK else pytest.mark.slow)
     for row in (*pretrained.ROWS, backbones.get("tiny"))

@@ -16,7 +16,7 @@ from imgclf.training.epoch import Epoch
 from imgclf.training.fit import compile_for
 from tests.training.material import drawn_set, pretend, use_eager_engines
 
-QUICK = {"mobilenet", "vgg16"}
+QUICK = {"mobilenet"}
 ROWS = [pytest.param(row, id=row.name, marks=() if row.name in QUICK else pytest.mark.slow) for row in pretrained.ROWS]
 
 

@@ -64,6 +64,7 @@ def run_of(trained: Trained, root: Path, classes: tuple[str, ...]) -> Path:
     return root
 
 
+@pytest.mark.slow
 def test_a_teacher_is_listened_to(staged: StagedSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     teacher = run_of(train(staged, SCRATCH), tmp_path / "teacher", staged.classes)
     pretend(monkeypatch)

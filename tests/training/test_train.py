@@ -92,6 +92,7 @@ def test_the_same_seed_gives_identical_weights(staged: StagedSet) -> None:
         np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.slow
 def test_measuring_the_speed_changes_no_weight(staged: StagedSet, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first default run measures, the second remembers; given the same plan both must end the same."""
     monkeypatch.setattr(scratch, "SCRATCH_EPOCHS", (1, 1))
