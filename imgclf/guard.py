@@ -88,7 +88,11 @@ def guarded(run: runs.Run) -> Iterator[None]:
             "nothing was trained yet; start again with the same command"
         )  # fmt: skip
         raise Interrupted("interrupted", after) from None
-    except (Interrupted, CheckFailed):
+    except Interrupted:
+        raise
+    except CheckFailed:
+        if not (run / runs.MODEL).is_file():  # otherwise only a mobile file was refused
+            _give_up(run, "failed")
         raise
     except ImgclfError:
         _give_up(run, "failed")
