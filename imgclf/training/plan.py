@@ -86,7 +86,7 @@ def _deeper(row: Backbone, cut: Cut, network: Network, epochs: int, images: int)
     """The deepest cut that leaves as many epochs: few or small images, a small network can be fine-tuned nearly whole.
 
     Only where maps are a sixteenth of the image's side or less: lower layers cost little to compute and much to read
-    and write, and training them gained nothing (docs/benchmarks.md).
+    and write, and training them gained little (docs/benchmarks.md).
     """
     above, side = multiply_adds_above(network), network.backbone.input_shape[1]
     for blocks in range((cut.blocks or 0) + 1, len(row.cuts) + 1):
