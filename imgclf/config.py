@@ -186,9 +186,10 @@ class TrainConfig:
         None, "Label smoothing, after the head stage.", TRAINING, limits=Range(0, 0.5),
         auto="0; from scratch the recipe's",
     )  # fmt: skip
-    head_search: bool = _setting(
-        True, "Try weight decays and dropouts for the head and take the best on the validation images.", TRAINING
-    )
+    head_search: bool | None = _setting(
+        None, "Try weight decays and dropouts for the head and take the best on the validation images.", TRAINING,
+        auto="on; with --from what that run found, where less than a fifth of the images is new",
+    )  # fmt: skip
     ensemble: int = _setting(
         1, "Fine-tune so many times from the same head, in other orders, and average the weights as long as the "
         "validation loss does not rise (a model soup): one model of the same size and speed.", TRAINING,

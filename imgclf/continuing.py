@@ -19,6 +19,7 @@ from imgclf.progress import plural
 PASSED_ON = ("head", "dropout", "batch_size", "augment", "flip", "seed", "val_share", "test_share", "group_by",
              "drop_leaks", "loss", "formats", "workers")  # fmt: skip
 COMPARISON = "comparison.json"
+MOST_NEW = 0.2  # of the training images: with more, what the earlier run found for its head is looked for again
 
 
 @dataclass(frozen=True)
@@ -169,6 +170,33 @@ def with_known_classes(images: ImageSet, config: TrainConfig) -> tuple[ImageSet,
     changes += [f"new class {name} ({sum(image.label == name for image in usable)})" for name in new]
     changes += [f"class {name} is gone" for name in gone]
     return replace(images, classes=(*kept, *new)), f"goes on from {config.from_run}: {', '.join(changes)}"
+
+
+def with_known_head(images: ImageSet, config: TrainConfig) -> tuple[TrainConfig, tuple[str, ...]]:
+    """The weight decay and dropout that the run which is continued (`--from`) found for its head.
+
+    A search finds them again on nearly the same images; it is made where much is new, or when it is asked for.
+
+    Args:
+        images: with parts.
+        config: of the training.
+
+    Returns:
+        The settings, and a line for people where something was taken.
+    """
+    if config.from_run is None or config.fine_tune_epochs or config.head_search is not None:
+        return config, ()
+    run = runs.Run.open(Path(config.from_run))
+    found = runs.read_json(run / runs.CONFIG).get("head")
+    before = {row.key for row in read_rows(run / runs.SPLIT)}
+    now = images.part("train")
+    if not found or sum(image.key not in before for image in now) > MOST_NEW * len(now):
+        return config, ()
+    given = {name: getattr(config, name) for name in found if getattr(config, name) is not None}
+    if any(found[name] != value for name, value in given.items()):
+        return config, ()
+    line = f"head: weight decay {found['weight_decay']:g}, dropout {found['dropout']:g}, as {config.from_run} found"
+    return config.replace(**found), (line,)
 
 
 @dataclass(frozen=True)

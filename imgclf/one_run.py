@@ -3,7 +3,7 @@ below; TensorFlow comes in here.
 """
 
 import shutil
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -110,7 +110,7 @@ def train_run(
     config = settings.chosen
     run.set_state("running", stage="training")
     trained = train_parts(run, images, config, run / runs.CHECKPOINTS, settings.deadline)
-    write_config(run, images, settings, trained.config, trained.notes, trained.parameters)
+    write_config(run, images, settings, trained.config, trained.notes, trained.parameters, trained.head)
     write_history(run, trained.history)
     if trained.range_test is not None:
         from imgclf.report.plots import range_test
@@ -128,20 +128,20 @@ def _finish(
     child: Standby[None] | None,
 ) -> Outcome:  # fmt: skip
     """Save, measure, convert, prove, report."""
-    from imgclf.models.files import save_keras_model
+    from imgclf.models.files import read_back, write_keras_model
 
-    with step("saving the model and reading it back", 1, "file") as bar:
-        model = save_keras_model(trained.model, run / runs.MODEL)
-        bar.update()
+    write_keras_model(trained.model, run / runs.MODEL)
     if trained.interrupted:
+        read_back(trained.model, run / runs.MODEL)
         run.set_state("interrupted")
         raise Interrupted(f"interrupted: the best weights so far are in {run / runs.MODEL}",
                           f"go on with `imgclf train --resume {run.root}`, or measure them with `imgclf evaluate "
                           f"{run.root}`")  # fmt: skip
     run.set_state("running", stage="evaluation and export")
-    predictor = predict.of_model(run / runs.MODEL, model, images.classes)
-    with ThreadPoolExecutor(1) as beside:  # the converter's child has one busy thread, the evaluation another
+    with ThreadPoolExecutor(1) as beside:  # the converter's child has one busy thread, reading and evaluating another
         converted = beside.submit(convert, run, config.formats, child)
+        model = _checked(trained.model, run, converted)
+        predictor = predict.of_model(run / runs.MODEL, model, images.classes)
         seen = measure(trained, predictor, model, images.part("test" if validated is None else "val"))
         tested = seen if validated is None else validated
         runs.write_json(run / runs.METRICS, tested.metrics.to_json())
@@ -173,6 +173,21 @@ def _finish(
     if refused is not None:
         raise refused
     return Outcome(run, predictor, tested, exports, config.folds or 0)
+
+
+def _checked(model: Any, run: runs.Run, converted: Future[Any]) -> Any:
+    """The model as read back from its file; where it is another one, what is made of it meanwhile goes too."""
+    from imgclf.models.files import read_back
+
+    try:
+        with step("reading the saved model back", 1, "file") as bar:
+            reloaded = read_back(model, run / runs.MODEL)
+            bar.update()
+    except BaseException:
+        wait((converted,))
+        shutil.rmtree(run / runs.EXPORTS, ignore_errors=True)
+        raise
+    return reloaded
 
 
 def _compare(run: runs.Run, config: TrainConfig, tested: Evaluation) -> None:

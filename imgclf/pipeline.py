@@ -8,7 +8,7 @@ from pathlib import Path
 
 from imgclf import runs
 from imgclf.config import TrainConfig
-from imgclf.continuing import continued, images_of, read_stored, require_resumable, with_known_classes
+from imgclf.continuing import continued, images_of, read_stored, require_resumable, with_known_classes, with_known_head
 from imgclf.data.announce import announce, data_notes, finding_notes
 from imgclf.data.imageset import ImageFile, ImageSet
 from imgclf.data.prepare import prepare, with_folds, with_parts
@@ -68,10 +68,11 @@ def train_folder(
         corrected = (f"cross-validation with {config.folds} folds: every image is tested once",)
     announce(images, prepared.checkup.diagnosis, prepared.checkup.pairs, config.split)
     images, grown = with_known_classes(images, config)
+    config, of_head = with_known_head(images, config)
     chosen, chosen_notes = choose(images, config)
     if earlier and not images.has_parts and config.split is None:  # `--config` repeats the run with its own parts
         chosen = chosen.replace(split=out.resolve() / runs.SPLIT)
-    notes = (*prepared.notes, *corrected, *([grown] if grown else ()), *chosen_notes)
+    notes = (*prepared.notes, *corrected, *([grown] if grown else ()), *of_head, *chosen_notes)
     for line in notes:
         say(line)
     with early_converter(chosen) as child:

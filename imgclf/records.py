@@ -42,7 +42,7 @@ class Settings:
 
 def write_config(
     run: runs.Run, images: ImageSet, settings: Settings, config: TrainConfig, notes: Sequence[str] = (),
-    parameters: int | None = None,
+    parameters: int | None = None, head: dict[str, float] | None = None,
 ) -> None:  # fmt: skip
     """Write config.json: the settings as given and as decided, why, the command, the images, the libraries' versions.
 
@@ -53,6 +53,7 @@ def write_config(
         config: everything decided so far.
         notes: what the training has said, besides those of the settings.
         parameters: weights of the network; None while there is none.
+        head: what a training that goes on from this run may hold its head in bounds by.
     """
     given = _found_again(settings.given)
     runs.write_json(
@@ -67,6 +68,7 @@ def write_config(
             "decided": _differences(given, _found_again(config)),
             "notes": list(dict.fromkeys((*settings.notes, *notes))),
             "parameters": parameters,
+            "head": head,
             "data": {"folder": str(images.root.resolve()), "fingerprint": fingerprint(images),
                      "notes": list(settings.about)},
             "versions": versions(),

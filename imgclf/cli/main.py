@@ -1,5 +1,6 @@
 """The `imgclf` command: groups, errors, exit codes. May import click and errors; commands are loaded when used."""
 
+import atexit
 import contextlib
 import errno
 import os
@@ -103,7 +104,21 @@ def run(arguments: Sequence[str] | None = None) -> None:
         reason = " ".join(str(error).split())[:300]
         _fail(f"{type(error).__name__}: {reason}; this is a bug in imgclf: please report it with what --debug prints")
         code = 1
-    sys.exit(code if isinstance(code, int) else 0)
+    code = code if isinstance(code, int) else 0
+    if arguments is None:
+        _leave(code)
+    sys.exit(code)
+
+
+def _leave(code: int) -> None:
+    """End a process that has TensorFlow in it: taking it apart piece by piece would take a second."""
+    if "tensorflow" not in sys.modules:
+        return
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(code)
 
 
 def _fail(text: str) -> None:

@@ -15,24 +15,38 @@ SAME_PROBABILITY = 1e-5
 
 
 def save_keras_model(model: Any, path: Path) -> Any:
-    """Write a .keras file atomically and prove that it reads back as the same network.
+    """Write a .keras file and prove that it reads back as the same network: `write_keras_model` and `read_back`."""
+    write_keras_model(model, path)
+    return read_back(model, path)
+
+
+def write_keras_model(model: Any, path: Path) -> None:
+    """Write a .keras file atomically.
+
+    Raises:
+        SetupError: the disk is full or not writable.
+    """
+    with runs.writing(path) as temporary:
+        model.save(temporary)
+
+
+def read_back(model: Any, path: Path) -> Any:
+    """Read the file that a model was written to, and prove that it is the same network.
 
     Returns:
         The model as read back.
 
     Raises:
         CheckFailed: the file's predictions differ from the model's; nothing is left under `path` then.
-        SetupError: the disk is full or not writable.
     """
-    with runs.writing(path) as temporary:
-        model.save(temporary)
-        images = np.random.default_rng(0).uniform(0, 255, (4, *model.input_shape[1:])).astype(np.float32)
-        expected = np.asarray(model(images, training=False))
-        reloaded = load_keras_model(temporary)
-        difference = float(np.abs(np.asarray(reloaded(images, training=False)) - expected).max())
-        if not difference <= SAME_PROBABILITY:
-            raise CheckFailed(f"the saved model differs from the trained one by {difference:.2g}",
-                              "this is a bug of imgclf or Keras: please report it with the network's name")  # fmt: skip
+    images = np.random.default_rng(0).uniform(0, 255, (4, *model.input_shape[1:])).astype(np.float32)
+    expected = np.asarray(model(images, training=False))
+    reloaded = load_keras_model(path)
+    difference = float(np.abs(np.asarray(reloaded(images, training=False)) - expected).max())
+    if not difference <= SAME_PROBABILITY:
+        path.unlink()
+        raise CheckFailed(f"the saved model differs from the trained one by {difference:.2g}",
+                          "this is a bug of imgclf or Keras: please report it with the network's name")  # fmt: skip
     return reloaded
 
 

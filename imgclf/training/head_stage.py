@@ -56,6 +56,7 @@ def train_head(
     shape = HeadRecipe((), config.optimizer, 0.0, batch, config.seed, network.binary, config.loss == "focal",
                        config.l1, config.l2, config.balance)  # fmt: skip
     best = _regularization(session, given, shape, examples, watched, start)
+    session.regularization = best
     epochs = config.epochs or epochs_within(HEAD_STEPS, steps, HEAD_EPOCHS)
     session.decide(epochs=epochs)
     rate = learning_rate(config.schedule, config.learning_rate or HEAD_RATE, epochs * steps, warm_up=0.0)
@@ -83,7 +84,7 @@ def _regularization(
     grid = tuple(Regularization(*values, 0.0) for values in product(decays, dropouts))
     if len(grid) == 1:
         return grid[0]
-    if not session.config.head_search:
+    if session.config.head_search is False:
         return Regularization(
             HEAD_DEFAULT.weight_decay if given.weight_decay is None else given.weight_decay,
             HEAD_DEFAULT.dropout if given.dropout is None else given.dropout, 0.0,

@@ -23,6 +23,7 @@ from imgclf.training.checkpoint import Progress
 from imgclf.training.devices import Devices, find_devices
 from imgclf.training.epoch import Epoch
 from imgclf.training.fit import Hooks, Stage, StageInterrupted, compile_for, run_stage
+from imgclf.training.head import Regularization
 from imgclf.training.mixing import mix_batches
 from imgclf.training.optimizers import make_loss, make_optimizer
 from imgclf.training.range_test import RangeTest, find_rate
@@ -127,6 +128,7 @@ class Session:
         deadline: when it must be over, by `time.monotonic`; None: whenever.
         range_test: the curve that a learning rate was chosen by, where one was.
         lr_given: whether the user gave a learning rate.
+        regularization: of the head on features, once it is known.
     """
 
     range_test: RangeTest | None
@@ -138,6 +140,7 @@ class Session:
         self.devices = devices or find_devices("float32")
         self.data, self.config, self.network = data, config, network
         self.lr_given = False
+        self.regularization: Regularization | None = None
         self.deadline, self.range_test = deadline, None
         self.keeper, self.watch = keeper or Keeper(None, 0.0), watch
         self.history: list[Epoch] = []

@@ -55,6 +55,7 @@ class Trained:
         parameters: weights of the whole network.
         interrupted: Ctrl-C ended it early.
         range_test: the curve that the learning rate was chosen by, where one was.
+        head: weight decay and dropout of a head on features that nothing changed afterwards.
     """
 
     model: Any
@@ -64,6 +65,7 @@ class Trained:
     parameters: int
     interrupted: bool = False
     range_test: RangeTest | None = None
+    head: dict[str, float] | None = None
 
 
 def train(
@@ -140,7 +142,16 @@ def train(
         parameters=network.model.count_params(),
         range_test=session.range_test,
         interrupted=interrupted,
+        head=_found_for_head(session),
     )
+
+
+def _found_for_head(session: Session) -> dict[str, float] | None:
+    """What a later training may begin with: the features are still those that the head was held in bounds on."""
+    found = session.regularization
+    if found is None or {row.stage for row in session.history} != {"head"}:
+        return None
+    return {"weight_decay": found.weight_decay, "dropout": found.dropout}
 
 
 # What the head stage and fine-tuning have different values for, where nobody gives one.

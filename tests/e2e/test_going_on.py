@@ -109,6 +109,18 @@ def test_more_photos_and_a_new_class(run: Path, photos: Path, tmp_path: Path) ->
     metrics = json.loads((run / "metrics.json").read_text())
     assert compared["n"] == metrics["n"] and compared["before"] == pytest.approx(metrics["accuracy"])
     assert f"on the {compared['n']} test images of before" in done.stderr
+    # a little later, and a little more: what held the head in bounds is known
+    draw(0, 700).rotate(45).save(grown / "a star" / "late.png")
+    found = json.loads((out / "config.json").read_text())["head"]
+    assert found["weight_decay"] > 0
+    for options, known in (([], True), (["--head-search"], False), (["--weight-decay", "0.123"], False)):
+        later = tmp_path / "later"
+        done = imgclf_here("train", grown, "--from", out, "--out", later, "--overwrite", "--epochs", "2",
+                           "--formats", "", *options)  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        line = f"head: weight decay {found['weight_decay']:g}, dropout {found['dropout']:g}, as {out} found"
+        assert (line in done.stderr) is known, done.stderr
+        assert ("is best of" in done.stderr) is not known, done.stderr
 
 
 def test_a_run_to_continue_must_be_one(photos: Path, run: Path, tmp_path: Path) -> None:
