@@ -12,12 +12,18 @@ from imgclf.data.sources import open_source, run_name
 from imgclf.errors import InputError
 from imgclf.evaluation.evaluate import Evaluation, evaluate
 from imgclf.evaluation.metrics import Metrics
-from imgclf.export.tflite import Exported, convert, prove
+from imgclf.export import calibration
+from imgclf.export.catalog import CALIBRATION_IMAGES, FORMATS, MAX_DROP
+from imgclf.export.convert import convert
+from imgclf.export.describe import describe
+from imgclf.export.results import prove
+from imgclf.export.verify import Exported, Limits, Reference
 from imgclf.predict import Prediction, Predictor, Skipped
 from imgclf.progress import parse_duration, step, warn
 from imgclf.tuning import Options, Tuned, default_folder, tune_folder
 
 AnyPath = str | Path
+DEFAULT_FORMATS = ("float16", "int8")
 
 
 class Classifier:
@@ -87,15 +93,42 @@ class Classifier:
             return evaluate(self.predictor, images)
         return evaluate(self.predictor, measuring.test_images(self._own_run("a test part")))
 
-    def export(self, *formats: str) -> tuple[Exported, ...]:
-        """Write mobile files ("float32", "float16"; both by default) and prove them on the test part."""
+    def export(
+        self, *formats: str, calibration_images: int = CALIBRATION_IMAGES, max_drop: float = MAX_DROP,
+        min_agreement: float | None = None, strict: bool = False,
+    ) -> tuple[Exported, ...]:  # fmt: skip
+        """Write mobile files and prove them on the test part, by LiteRT and by MediaPipe where it is installed.
+
+        Args:
+            *formats: "float32", "float16", "dynamic", "int8"; float16 and int8 by default.
+            calibration_images: training images that 8-bit files are made with.
+            max_drop: of the accuracy that a file of 8 bits may lose, 0..1.
+            min_agreement: smallest share of images with the same top class, 0..1; each format's own by default.
+            strict: raise where an 8-bit file costs too much, which is otherwise warned of; it is kept in
+                exports/refused/ either way.
+
+        Raises:
+            InputError: the images of the run are gone, or the network cannot be converted.
+            CheckFailed: a file does not behave like the model, or `strict`.
+        """
         run = self._own_run("a Keras model to convert")
-        chosen = TrainConfig(formats=formats).formats or TrainConfig().formats
-        with step("converting for phones", len(chosen), "files") as bar:
-            files = convert(run, chosen)
-            bar.update(len(chosen))
+        chosen = TrainConfig(formats=formats or DEFAULT_FORMATS).formats
         tested = evaluate(self.predictor, measuring.proof_images(run))
-        return prove(run, files, [image.path for image in tested.images], tested.labels, tested.probabilities)
+        images = None
+        if any(FORMATS[name].calibrated for name in chosen):
+            parts = (measuring.images_of_part(run, "train"), measuring.images_of_part(run, "val"))
+            images = calibration.choose(*parts, run.classes, count=calibration_images, max_drop=max_drop)
+        with step("converting for phones", len(chosen), "files") as bar:
+            made = convert(run, chosen, images)
+            bar.update(len(chosen))
+        describe(run, made, self.metrics)
+        paths = tuple(image.path for image in tested.images)
+        reference = Reference(self.classes, paths, tested.labels, tested.probabilities)
+        limits = Limits(max_drop, min_agreement, len(reference.images), strict)
+        rows, error = prove(run, made, reference, limits)
+        if error is not None:
+            raise error
+        return rows
 
     def _own_run(self, what: str) -> runs.Run:
         if self.run is None:

@@ -23,7 +23,7 @@ BALANCES = ("auto", "none", "weights", "sampler", "focal")
 PRECISIONS = ("auto", "float32", "mixed")
 MIXES = ("auto", "none", "mixup", "cutmix")
 NORMALIZATIONS = ("auto", "unit", "symmetric", "data")
-FORMATS = ("float32", "float16")
+FORMATS = ("float32", "float16", "dynamic", "int8")
 
 
 @dataclass(frozen=True)
@@ -276,7 +276,7 @@ class TrainConfig:
     seed: int = _setting(0, "Number that fixes every random choice.", DATA, limits=Range(0, 2**31 - 1))
     workers: int | None = _setting(None, "Processes that read images.", DATA, limits=Range(0, 256), auto="one a core")
     formats: tuple[str, ...] = _setting(
-        FORMATS, "TFLite files to write after training, separated by commas.", OUTPUT, choices=FORMATS
+        ("float32", "float16"), "TFLite files to write after training, separated by commas.", OUTPUT, choices=FORMATS
     )
 
     def __post_init__(self) -> None:

@@ -36,7 +36,7 @@ def test_images(run: runs.Run) -> tuple[ImageFile, ...]:
     Raises:
         InputError: the folder is gone, or the run was cross-validated.
     """
-    found = _part(run, "test")
+    found = images_of_part(run, "test")
     if not found:
         raise InputError(f"{run.root} was measured by cross-validation and has no test part",
                          "metrics.json has its measures; or name a folder of labelled images to evaluate")  # fmt: skip
@@ -45,10 +45,15 @@ def test_images(run: runs.Run) -> tuple[ImageFile, ...]:
 
 def proof_images(run: runs.Run) -> tuple[ImageFile, ...]:
     """The images on which an exported file is compared with the model: the test part, or the validation part."""
-    return _part(run, "test") or _part(run, "val")
+    return images_of_part(run, "test") or images_of_part(run, "val")
 
 
-def _part(run: runs.Run, part: Part) -> tuple[ImageFile, ...]:
+def images_of_part(run: runs.Run, part: Part) -> tuple[ImageFile, ...]:
+    """The images of a part of a run, from the user's folder, as split.csv has it.
+
+    Raises:
+        InputError: the folder is gone.
+    """
     folder = Path(runs.read_json(run / runs.CONFIG)["data"]["folder"])
     if not folder.is_dir():
         raise InputError(

@@ -15,10 +15,14 @@ from imgclf.continuing import COMPARISON, compare, to_json
 from imgclf.data.imageset import ImageFile, ImageSet
 from imgclf.data.split_file import write_split
 from imgclf.data.stage import stage
-from imgclf.errors import CheckFailed, Interrupted
+from imgclf.errors import Interrupted
 from imgclf.evaluation.evaluate import Evaluation, evaluate
-from imgclf.export.tflite import Exported, convert, converter, prove
-from imgclf.parallel import Standby
+from imgclf.export import calibration
+from imgclf.export.catalog import FORMATS
+from imgclf.export.convert import Converter, convert, converter
+from imgclf.export.describe import describe
+from imgclf.export.results import prove
+from imgclf.export.verify import Exported, Limits, Reference
 from imgclf.progress import say, step, warn
 from imgclf.records import Settings, write_config, write_history
 
@@ -84,7 +88,7 @@ def measure(
     return evaluate(predictor, images)
 
 
-def early_converter(config: TrainConfig) -> AbstractContextManager[Standby[None] | None]:
+def early_converter(config: TrainConfig) -> AbstractContextManager[Converter | None]:
     """What converts the model, started beside this process' own start where the training takes seconds only."""
     head_only = config.fine_tune_epochs == 0 and config.folds is None
     return converter() if head_only and config.formats else nullcontext()
@@ -92,7 +96,7 @@ def early_converter(config: TrainConfig) -> AbstractContextManager[Standby[None]
 
 def train_run(
     run: runs.Run, images: ImageSet, settings: Settings, validated: Evaluation | None = None,
-    child: Standby[None] | None = None,
+    child: Converter | None = None,
 ) -> Outcome:  # fmt: skip
     """Train on images with parts, and write everything that a run folder holds.
 
@@ -125,7 +129,7 @@ def train_run(
 
 def _finish(
     run: runs.Run, images: ImageSet, config: TrainConfig, trained: "Trained", validated: Evaluation | None,
-    child: Standby[None] | None,
+    child: Converter | None,
 ) -> Outcome:  # fmt: skip
     """Save, measure, convert, prove, report."""
     from imgclf.models.files import read_back, write_keras_model
@@ -139,7 +143,7 @@ def _finish(
                           f"{run.root}`")  # fmt: skip
     run.set_state("running", stage="evaluation and export")
     with ThreadPoolExecutor(1) as beside:  # the converter's child has one busy thread, reading and evaluating another
-        converted = beside.submit(convert, run, config.formats, child)
+        converted = beside.submit(convert, run, config.formats, _calibration(images, config), child)
         model = _checked(trained.model, run, converted)
         predictor = predict.of_model(run / runs.MODEL, model, images.classes)
         seen = measure(trained, predictor, model, images.part("test" if validated is None else "val"))
@@ -147,14 +151,13 @@ def _finish(
         runs.write_json(run / runs.METRICS, tested.metrics.to_json())
         tested.write(run / runs.PREDICTIONS, predictor.classes, images.root)
         with step("converting for phones", len(config.formats), "files") as bar:
-            files = converted.result()
-            bar.update(len(files))
-    refused: CheckFailed | None = None
-    exports: tuple[Exported, ...] = ()
-    try:
-        exports = prove(run, files, [image.path for image in seen.images], seen.labels, seen.probabilities)
-    except CheckFailed as error:  # the model is good all the same, and so is its report
-        refused = error
+            made = converted.result()
+            bar.update(len(made))
+    describe(run, made, tested.metrics)
+    reference = Reference(
+        predictor.classes, tuple(image.path for image in seen.images), seen.labels, seen.probabilities
+    )
+    exports, refused = prove(run, made, reference, Limits())  # the model is good all the same, and so is its report
     if all(row.stage == "training" for row in trained.history):
         from imgclf.report.layers import draw_layers
 
@@ -173,6 +176,13 @@ def _finish(
     if refused is not None:
         raise refused
     return Outcome(run, predictor, tested, exports, config.folds or 0)
+
+
+def _calibration(images: ImageSet, config: TrainConfig) -> calibration.Calibration | None:
+    """The images to make 8-bit files with, where such files are asked for."""
+    if not any(FORMATS[name].calibrated for name in config.formats):
+        return None
+    return calibration.choose(images.part("train"), images.part("val"), images.classes, seed=config.seed)
 
 
 def _checked(model: Any, run: runs.Run, converted: Future[Any]) -> Any:

@@ -154,13 +154,15 @@ class Standby(Generic[R_co]):
         function: a function of an importable module.
         timeout: seconds that the call may take.
         prepare: called in the process before the arguments come; it pickles, and what it raises ends the process.
+        memory: bytes of address space that the process may take (Linux); None does not bound it.
     """
 
     def __init__(
-        self, function: Callable[..., R_co], timeout: float = 600.0, prepare: Callable[[], None] | None = None
-    ) -> None:
+        self, function: Callable[..., R_co], timeout: float = 600.0, prepare: Callable[[], None] | None = None,
+        memory: int | None = None,
+    ) -> None:  # fmt: skip
         self.name = getattr(function, "__name__", "the function")
-        self._setup = Setup(pickle.dumps(partial(_apply, function)), timeout, None, prepare)
+        self._setup = Setup(pickle.dumps(partial(_apply, function)), timeout, memory, prepare)
         self._output = tempfile.TemporaryFile()  # noqa: SIM115 (closed on exit)
         self._worker = Worker(self._setup, dict(os.environ), self._output)
 

@@ -13,6 +13,7 @@ from imgclf.data.announce import announce, data_notes, finding_notes
 from imgclf.data.imageset import ImageFile, ImageSet
 from imgclf.data.prepare import prepare, with_folds, with_parts
 from imgclf.data.split_file import SplitRow
+from imgclf.export.convert import Converter
 from imgclf.folds import train_folds, write_folds
 from imgclf.guard import earlier_split, guarded, require_apart, require_kept, require_outside, require_teacher
 from imgclf.measuring import trained_on
@@ -20,7 +21,6 @@ from imgclf.models import backbones
 from imgclf.models.own import find_builder
 from imgclf.noise import import_tensorflow
 from imgclf.one_run import Outcome, early_converter, train_run, write_beginning
-from imgclf.parallel import Standby
 from imgclf.progress import parse_duration, say, warn
 from imgclf.records import Settings
 from imgclf.training.choose import choose
@@ -151,7 +151,7 @@ def resume_folder(root: Path) -> Outcome:
             return _train(run, images, settings)
 
 
-def _train(run: runs.Run, images: ImageSet, settings: Settings, child: Standby[None] | None = None) -> Outcome:
+def _train(run: runs.Run, images: ImageSet, settings: Settings, child: Converter | None = None) -> Outcome:
     if settings.chosen.folds is not None:
         return train_folds(run, images, settings)
     return train_run(run, images, settings, child=child)

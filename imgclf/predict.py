@@ -19,6 +19,7 @@ from imgclf.pixels import UnreadableImage, load_for_model
 Array = NDArray[np.float32]
 
 BATCH = 16
+LABELS = "labels.txt"  # what other people call classes.txt
 
 
 @dataclass(frozen=True)
@@ -109,8 +110,8 @@ def load(path: Path, classes: Sequence[str] | None = None) -> Predictor:
 
     Args:
         path: the folder or file.
-        classes: class names in the order of the outputs; by default those of `classes.txt` in the run folder, beside
-            the file, or in the folder above it.
+        classes: class names in the order of the outputs; by default those that a .tflite file holds itself, or those
+            of `classes.txt` or `labels.txt` beside the file, or in the folder above it.
 
     Raises:
         InputError: nothing there, not a classifier, or no class names to be found.
@@ -126,28 +127,44 @@ def load(path: Path, classes: Sequence[str] | None = None) -> Predictor:
     reader = readers.get(path.suffix.lower())
     if reader is None:
         raise InputError(f"{path} is not a model", "expected a run folder, a .keras file or a .tflite file")
-    return reader(path, tuple(classes) if classes is not None else _classes_near(path))
+    return reader(path, tuple(classes) if classes is not None else None)
 
 
 def _classes_near(path: Path) -> tuple[str, ...]:
     for folder in (path.parent, path.parent.parent):
         if (folder / runs.CLASSES).is_file():
             return runs.read_classes(folder / runs.CLASSES)
-    raise InputError(f"no {runs.CLASSES} beside {path}", "put the file with one class name a line next to the model")
+        if (folder / LABELS).is_file():
+            return read_labels(folder / LABELS)
+    raise InputError(f"no {runs.CLASSES} beside {path}", "put the file with one class name a line next to the model, "
+                     "or name it with --labels")  # fmt: skip
 
 
-def _tflite(path: Path, classes: tuple[str, ...]) -> Predictor:
+def read_labels(path: Path) -> tuple[str, ...]:
+    """Class names of anybody's labels file: one a line, with or without Teachable Machine's numbers before them.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    from imgclf.models.tflite_metadata import without_numbers
+
+    return without_numbers([line.removesuffix("\r") for line in runs.read_classes(path)])
+
+
+def _tflite(path: Path, classes: tuple[str, ...] | None) -> Predictor:
     from imgclf.models.litert import LiteModel
 
     model = LiteModel(path)
+    if classes is None:
+        classes = (model.metadata.labels if model.metadata is not None else ()) or _classes_near(path)
     _check_outputs(path, model.output_shape, classes)
     return Predictor(path, classes, model.input_shape, model.run)
 
 
-def _keras(path: Path, classes: tuple[str, ...]) -> Predictor:
+def _keras(path: Path, classes: tuple[str, ...] | None) -> Predictor:
     from imgclf.models.files import load_keras_model
 
-    return of_model(path, load_keras_model(path), classes)
+    return of_model(path, load_keras_model(path), classes if classes is not None else _classes_near(path))
 
 
 def of_model(path: Path, model: Any, classes: tuple[str, ...]) -> Predictor:

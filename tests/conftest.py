@@ -73,6 +73,7 @@ def two_photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 TINY = ["--backbone", "tiny", "--image-size", "32", "--epochs", "6", "--batch-size", "8", "--augment", "none"]
+FORMATS = ["--formats", "float32,float16,dynamic,int8"]
 
 
 def imgclf(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -104,7 +105,7 @@ def imgclf_here(*arguments: object) -> subprocess.CompletedProcess[str]:
 def training(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
     """One training of the tiny network through the command line: the run folder and what was printed."""
     out = tmp_path_factory.mktemp("runs") / "first"
-    done = imgclf("train", photos, "--out", out, *TINY)
+    done = imgclf("train", photos, "--out", out, *TINY, *FORMATS)
     assert done.returncode == 0, done.stderr
     return out, done
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import imgclf
-from imgclf import predict
+from imgclf import predict, runs
 from imgclf.errors import InputError
 from tests.conftest import imgclf as command
 
@@ -96,11 +96,12 @@ def test_a_tflite_that_is_no_classifier_is_refused(tmp_path: Path, run: Path) ->
         predict.load(file)
     (tmp_path / "right.tflite").write_bytes((run / "exports/model_float32.tflite").read_bytes())
     with pytest.raises(InputError, match="3 scores but there are 2 class names"):
-        predict.load(tmp_path / "right.tflite")
+        predict.load(tmp_path / "right.tflite", ("a", "b"))
+    assert predict.load(tmp_path / "right.tflite").classes == runs.read_classes(run / "classes.txt"), "it names them"
+    assert predict.load(tmp_path / "right.tflite", ["x", "y", "z"]).classes == ("x", "y", "z")
     (tmp_path / "classes.txt").unlink()
     with pytest.raises(InputError, match=r"no classes\.txt"):
-        predict.load(tmp_path / "right.tflite")
-    assert predict.load(tmp_path / "right.tflite", ["x", "y", "z"]).classes == ("x", "y", "z")
+        predict.load(file)
 
 
 def test_a_keras_file_with_code_in_it_is_refused(tmp_path: Path) -> None:

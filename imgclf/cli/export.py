@@ -7,14 +7,35 @@ import click
 from imgclf.cli.main import common_options
 from imgclf.config import FORMATS
 
+ALL = "all"
+
 
 @click.command(short_help="Write mobile files of a run and prove them.")
 @click.argument("run", type=click.Path(path_type=Path))
-@click.option("--formats", default=",".join(FORMATS), show_default=True, help="Which, separated by commas.")
+@click.option("--formats", default="float16,int8", show_default=True,
+              help=f"Which, separated by commas: {', '.join(FORMATS)}; or {ALL}.")  # fmt: skip
+@click.option("--calibration-images", type=click.IntRange(1, 100_000), default=200, show_default=True,
+              help="Training images that 8-bit files are made with.")  # fmt: skip
+@click.option("--max-drop", type=click.FloatRange(0, 100), default=1.0, show_default=True,
+              help="Points of accuracy that an 8-bit file may lose.")  # fmt: skip
+@click.option("--min-agreement", type=click.FloatRange(0, 100),
+              help="Percentage of images with the same top class as Keras.  [default: each format's own]")  # fmt: skip
+@click.option("--strict", is_flag=True, help="Exit with 1 where an 8-bit file costs too much.")
 @common_options
-def command(run: Path, formats: str) -> None:
-    """Write the mobile files of RUN into RUN/exports and compare each with the Keras model on the test images."""
-    from imgclf.classifier import load
+def command(
+    run: Path, formats: str, calibration_images: int, max_drop: float, min_agreement: float | None, strict: bool
+) -> None:  # fmt: skip
+    """Write the mobile files of RUN into RUN/exports and compare each with the Keras model on the test images.
 
-    for row in load(run).export(*(name.strip() for name in formats.split(",") if name.strip())):
-        click.echo(row)
+    Every file is run by LiteRT, and by MediaPipe where it is installed (pip install 'imgclf[verify]'). An 8-bit file
+    that loses too much is made again with more care; where that does not help it is kept out, in exports/refused.
+    """
+    from imgclf.classifier import load
+    from imgclf.cli.verify import print_rows
+
+    names = FORMATS if formats.strip() == ALL else tuple(name.strip() for name in formats.split(",") if name.strip())
+    rows = load(run).export(
+        *names, calibration_images=calibration_images, max_drop=max_drop / 100,
+        min_agreement=None if min_agreement is None else min_agreement / 100, strict=strict,
+    )  # fmt: skip
+    print_rows(rows)

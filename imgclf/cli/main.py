@@ -22,7 +22,11 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "tune": ("imgclf.cli.tune", "Search the network and settings that suit the images, and train the winner."),
         "evaluate": ("imgclf.cli.evaluate", "Measure a model on labelled images."),
         "predict": ("imgclf.cli.predict", "Classify images with a run or a model file."),
+    },
+    "Put it on a phone": {
         "export": ("imgclf.cli.export", "Write mobile files of a run and prove them."),
+        "verify": ("imgclf.cli.verify", "Compare mobile files with the model on the phone's own runtimes."),
+        "metadata": ("imgclf.cli.metadata", "What a .tflite file says of itself: look, or add it."),
     },
     "Look at data and networks": {
         "check": ("imgclf.cli.check", "Find what is wrong with a folder of images, before it costs a training."),

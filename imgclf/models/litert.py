@@ -1,4 +1,6 @@
-"""Runs a .tflite file with LiteRT. May import NumPy and ai-edge-litert, never TensorFlow: `predict` depends on it."""
+"""Runs a .tflite file with LiteRT, ours or anybody's. May import NumPy, ai-edge-litert and tflite_metadata, never
+TensorFlow: `predict` depends on it.
+"""
 
 import os
 from pathlib import Path
@@ -8,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgclf.errors import InputError
+from imgclf.models import tflite_metadata
+from imgclf.models.tflite_file import is_model
 from imgclf.noise import hushed
 
 Array = NDArray[Any]
@@ -18,7 +22,11 @@ CHUNK = 4
 
 
 class LiteModel:
-    """An image network as a .tflite file: float32 or uint8 pixels in, one float32 tensor out.
+    """An image network as a .tflite file: float32, uint8 or int8 pixels in, one tensor out.
+
+    How pixels become input is what the file says of itself: a float32 or int8 input is normalised by the mean and
+    deviation of its metadata (none: the values 0..255 as they are), a uint8 input takes the pixels. That is how
+    MediaPipe's ImageClassifier reads it too.
 
     Args:
         source: the file, or its bytes.
@@ -37,6 +45,7 @@ class LiteModel:
 
         self.name = name or (str(source) if isinstance(source, Path) else "the converted network")
         content = source if isinstance(source, bytes) else _read(source)
+        self.metadata = tflite_metadata.read(content) if is_model(content) else None
         try:
             with hushed():  # XNNPACK announces itself
                 self._interpreter = Interpreter(model_content=content, num_threads=threads or os.cpu_count() or 1)
@@ -51,11 +60,16 @@ class LiteModel:
             raise InputError(f"{self.name} is not an image network ({_signature(inputs)} -> {_signature(outputs)})",
                              "expected one input (N, height, width, 3 or 1) and one output")  # fmt: skip
         self.input_shape: tuple[int, int, int] = (shape[1], shape[2], shape[3])
-        self.output_shape = tuple(int(side) for side in outputs[0]["shape_signature"])[1:]
+        shape = [int(side) for side in outputs[0]["shape_signature"]][1:]
+        self._flat = len(shape) > 1 and max(shape) == int(np.prod(shape)) and pixels  # (N, 1, 1, C), as some have it
+        self.output_shape = (max(shape),) if self._flat else tuple(shape)
         self.input_dtype = np.dtype(inputs[0]["dtype"])
         self.output_dtype = np.dtype(outputs[0]["dtype"])
         self._input, self._output = inputs[0]["index"], outputs[0]["index"]
         self._scale: tuple[float, int] = outputs[0]["quantization"]
+        self._input_scale: tuple[float, int] = inputs[0]["quantization"]
+        said = (set(self.metadata.mean), set(self.metadata.std)) if self.metadata is not None else (set(), set())
+        self._normalised = bool(said[0]) and said != ({0.0}, {1.0})
         self._flexible = shape[0] == -1
         self._batch = int(inputs[0]["shape"][0])
 
@@ -68,16 +82,25 @@ class LiteModel:
         Returns:
             float32 `(n, ...)`; quantized outputs are brought back to real values.
         """
-        if self.input_dtype == np.uint8:
-            images = np.clip(np.rint(images), 0, 255)
-        images = np.ascontiguousarray(images, dtype=self.input_dtype)
+        images = np.ascontiguousarray(self._as_input(images), dtype=self.input_dtype)
         size = self._batch_for(len(images))
         parts = [self._invoke(images[at : at + size]) for at in range(0, len(images), size)]
         outputs = np.concatenate(parts) if len(parts) != 1 else parts[0]
         if self.output_dtype != np.float32:
             factor, zero = self._scale
             outputs = (outputs.astype(np.float32) - zero) * factor
-        return outputs
+        return outputs.reshape(len(outputs), -1) if self._flat else outputs
+
+    def _as_input(self, images: Array) -> Array:
+        """Pixels as the first operator wants them."""
+        if self.input_dtype == np.uint8:
+            return np.asarray(np.clip(np.rint(images), 0, 255))
+        if self.metadata is not None and self._normalised:
+            images = (np.asarray(images, np.float32) - self.metadata.mean) / self.metadata.std
+        if self.input_dtype == np.int8:
+            factor, zero = self._input_scale if self._normalised else (1.0, -128)
+            images = np.clip(np.rint(np.asarray(images, np.float32) / (factor or 1.0) + zero), -128, 127)
+        return images
 
     def _batch_for(self, count: int) -> int:
         """Make room for `count` images, CHUNK at most, where the file allows; it stays for a smaller rest."""

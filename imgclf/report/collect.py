@@ -100,12 +100,16 @@ def _mistakes(run: runs.Run, folder: Path) -> tuple[Mistake, ...]:
 def _exports(run: runs.Run) -> tuple[ExportRow, ...]:
     keras = ExportRow(runs.MODEL, "Keras", (run / runs.MODEL).stat().st_size)
     results = run / runs.EXPORTS / "verify.json"
-    files: dict[str, Any] = runs.read_json(results)["files"] if results.is_file() else {}
+    found: dict[str, Any] = runs.read_json(results) if results.is_file() else {}
     return (
         *(
-            ExportRow(f"{runs.EXPORTS}/{row['path']}", name, row["bytes"], row["agreement"], row["max_difference"],
-                      row["n"])
-            for name, row in files.items()
+            ExportRow(
+                f"{runs.EXPORTS}/{row['path']}", name, row["bytes"], row["litert"]["agreement"],
+                row["litert"]["max_difference"], row["litert"]["n"], row["litert"]["accuracy"], row["litert"]["drop"],
+                row["mediapipe"]["agreement"] if row["mediapipe"] else None, row["milliseconds"],
+                "; ".join(row["faults"]), name == found["recommended"],
+            )
+            for name, row in found.get("files", {}).items()
         ),
         keras,
     )  # fmt: skip

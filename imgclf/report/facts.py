@@ -71,6 +71,12 @@ class ExportRow:
         agreement: share of the compared images with the same most probable class, 0..1; None if not compared.
         max_difference: largest difference of any probability; None if not compared.
         n: number of images compared.
+        accuracy: of the file on those images, 0..1; None if not compared.
+        drop: by how much that is below the Keras model, 0..1.
+        mediapipe: as agreement, by MediaPipe from the original files; None if it was not asked.
+        milliseconds: one image through LiteRT on one thread of this computer; None if not measured.
+        fault: why the file is not to be shipped; "" where it may be.
+        suggested: whether it is the file to ship.
     """
 
     name: str
@@ -79,6 +85,12 @@ class ExportRow:
     agreement: float | None = None
     max_difference: float | None = None
     n: int = 0
+    accuracy: float | None = None
+    drop: float = 0.0
+    mediapipe: float | None = None
+    milliseconds: float | None = None
+    fault: str = ""
+    suggested: bool = False
 
 
 @dataclass(frozen=True, slots=True)

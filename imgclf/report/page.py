@@ -21,7 +21,6 @@ MAX_PAIRS = 20  # where they stand in for the matrix
 PAIRS_BESIDE = 6  # where they stand beside it
 MAX_THUMBNAILS = 24  # at most 0.7 MB even if every thumbnail is noise, 0.2 MB with ordinary photos
 FEW_IMAGES = 100  # test images; below it the interval is wider than about 14 points and worth a warning
-GOOD_AGREEMENT = 0.99  # share of same answers from which an exported file may stand in for the Keras model
 
 PART_TITLES = {"train": "training", "val": "validation", "test": "test", "": "all"}
 
@@ -85,10 +84,10 @@ def _result(facts: ReportFacts) -> View:
 
 
 def _exports(facts: ReportFacts) -> View:
-    fit = [row for row in facts.exports if row.agreement is not None and row.agreement >= GOOD_AGREEMENT]
-    suggested: ExportRow | None = min(fit, key=lambda row: row.bytes, default=None)
+    suggested: ExportRow | None = next((row for row in facts.exports if row.suggested), None)
     largest = max((row.bytes for row in facts.exports), default=1)
-    return {"suggested": suggested, "largest": largest, "required": GOOD_AGREEMENT}
+    asked = any(row.mediapipe is not None for row in facts.exports)
+    return {"suggested": suggested, "largest": largest, "mediapipe": asked}
 
 
 def _training(facts: ReportFacts) -> View:

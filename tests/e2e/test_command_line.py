@@ -1,6 +1,7 @@
 import hashlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -84,13 +85,72 @@ def test_evaluate_repeats_the_measure_and_takes_other_folders(run: Path, photos:
 
 
 @pytest.mark.slow
-def test_export_can_be_repeated(run_copy: Path) -> None:
-    for file in (run_copy / "exports").iterdir():
-        file.unlink()
-    done = imgclf("export", run_copy, "--formats", "float16")
+def test_export_can_be_repeated_and_verified(run_copy: Path, photos: Path) -> None:
+    shutil.rmtree(run_copy / "exports")
+    done = imgclf("export", run_copy, "--max-drop", "50")
     assert done.returncode == 0, done.stderr
-    assert "model_float16.tflite" in done.stdout
+    assert "model_float16.tflite" in done.stdout and "ship " in done.stdout
     assert (run_copy / "exports" / "classes.txt").read_text() == (run_copy / "classes.txt").read_text()
+    found = json.loads((run_copy / "exports" / "verify.json").read_text())
+    assert set(found["files"]) == {"float16", "int8"} and found["files"]["int8"]["input"] == "uint8"
+    again = imgclf("verify", run_copy, "--format", "json", "--max-drop", "50")
+    assert again.returncode == 0, again.stderr
+    rows = {row["format"]: row for row in json.loads(again.stdout)}
+    assert rows["int8"]["litert"]["agreement"] == found["files"]["int8"]["litert"]["agreement"]
+    assert rows["float16"]["mediapipe"] is not None
+    strict = imgclf("verify", run_copy, "--data", photos, "--min-agreement", "100", "--max-drop", "0")
+    table = strict.stdout.splitlines()
+    assert table[0].split()[:3] == ["file", "size", "input"] and any("MediaPipe" in line for line in table)
+    assert strict.returncode == ("NOT to be shipped" in strict.stdout)
+
+
+def test_a_file_is_verified_without_tensorflow(run_copy: Path) -> None:
+    code = (
+        "import sys; from imgclf.cli.main import run\n"
+        "try: run(sys.argv[1:])\n"
+        "except SystemExit as stop: assert not stop.code\n"
+        "heavy = {'tensorflow', 'keras'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    file = run_copy / "exports/model_float16.tflite"
+    done = subprocess.run([sys.executable, "-c", code, "verify", file], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "model_float16.tflite" in done.stdout and f"ship {file}" in done.stdout
+
+
+def test_verify_names_what_it_cannot_do(run_copy: Path, tmp_path: Path, photos: Path) -> None:
+    alone = tmp_path / "alone.tflite"
+    shutil.copy(run_copy / "exports/model_float32.tflite", alone)
+    one_line(imgclf("verify", alone), 2, "is not the export of a run", "--data")
+    one_line(imgclf("verify", tmp_path / "nowhere"), 2, "does not exist")
+    done = imgclf("verify", alone, "--data", photos)
+    assert done.returncode == 0, done.stderr
+    assert "100.0%" in done.stdout
+    shutil.rmtree(run_copy / "exports")
+    one_line(imgclf("verify", run_copy), 2, "has no mobile files", "imgclf export")
+
+
+def test_metadata_is_shown_and_added(run_copy: Path, tmp_path: Path) -> None:
+    file = run_copy / "exports/model_float32.tflite"
+    shown = imgclf("metadata", "show", file)
+    assert shown.returncode == 0, shown.stderr
+    assert "32 x 32, 3 channels, float32" in shown.stdout and "bar & co, disc, frame" in shown.stdout
+    (tmp_path / "labels.txt").write_text("one\ntwo, three\nfour\n")
+    done = imgclf("metadata", "add", file, "--labels", tmp_path / "labels.txt", "--name", "new", "--mean", "127.5",
+                  "--std", "127.5", "--out", tmp_path / "new.tflite")  # fmt: skip
+    assert done.returncode == 0 and done.stdout.strip() == str(tmp_path / "new.tflite")
+    value = json.loads(imgclf("metadata", "show", tmp_path / "new.tflite", "--format", "json").stdout)["metadata"]
+    assert value["labels"] == ["one", "two, three", "four"] and value["name"] == "new" and value["mean"] == [127.5]
+    assert "Accuracy" in value["description"], "what is not given stays"
+    (tmp_path / "labels.txt").write_text("one\n")
+    for options, words in (
+        (["--labels", tmp_path / "labels.txt"], "1 labels for 3 scores"),
+        (["--mean", "1"], "--mean and --std belong together"),
+        (["--mean", "1,2", "--std", "1,2"], "--mean has 2 numbers"),
+        (["--mean", "x", "--std", "1"], "expected numbers"),
+        (["--out", file], "is the file itself"),
+    ):
+        one_line(imgclf("metadata", "add", file, *options), 2, words)
 
 
 @pytest.mark.slow

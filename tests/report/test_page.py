@@ -48,8 +48,32 @@ def facts_of(classes: tuple[str, ...], n: int = 60, **changes: object) -> Report
         exports=(
             ExportRow("model.keras", "Keras", 9_560_000),
             ExportRow("exports/model_float32.tflite", "float32", 8_880_000, 1.0, 2.4e-5, 60),
-            ExportRow("exports/model_float16.tflite", "float16", 4_470_000, 0.995, 2.1e-3, 60),
-            ExportRow("exports/model_int8.tflite", "int8", 2_610_000, 0.95, 0.18, 60),
+            ExportRow(
+                "exports/model_float16.tflite",
+                "float16",
+                4_470_000,
+                0.995,
+                2.1e-3,
+                60,
+                0.9,
+                0.0,
+                0.983,
+                7.1,
+                suggested=True,
+            ),
+            ExportRow(
+                "exports/refused/model_int8.tflite",
+                "int8",
+                2_610_000,
+                0.75,
+                0.68,
+                60,
+                0.7,
+                0.2,
+                0.75,
+                3.0,
+                "20.0 points less accurate than Keras",
+            ),
         ),
         settings={"backbone": "mobilenet_v2", "batch size": "32"},
         versions={"TensorFlow": "2.21.0"},
@@ -87,10 +111,12 @@ def test_sections_come_in_order_and_the_contents_lead_to_them() -> None:
     assert [value for value in page.values("href") if value[1:] in sections] == [f"#{anchor}" for anchor in sections]
 
 
-def test_suggests_the_smallest_file_that_agrees() -> None:
+def test_says_which_file_to_ship_and_which_not() -> None:
     source = render(facts_of(("cat", "dog")))
     (chosen,) = re.findall(r'<tr class="chosen">\s*<th scope="row"><bdi class="name">(exports[^<]*)<', source)
     assert chosen == "exports/model_float16.tflite"
+    shown = Page(source).text
+    assert "Not to be shipped: 20.0 points less accurate than Keras" in shown and "98.3 %" in shown
     bad = (ExportRow("exports/int8.tflite", "int8", 5, 0.95, 0.2, 60),)
     assert "measure before you ship" in Page(render(facts_of(("cat", "dog"), exports=bad))).text
     assert "No model files were exported" in Page(render(facts_of(("cat", "dog"), exports=()))).text
