@@ -16,6 +16,7 @@ from imgclf.export import calibration
 from imgclf.export.catalog import CALIBRATION_IMAGES, FORMATS, MAX_DROP
 from imgclf.export.convert import convert
 from imgclf.export.describe import describe
+from imgclf.export.guide import write_for_apps
 from imgclf.export.results import prove
 from imgclf.export.verify import Exported, Limits, Reference
 from imgclf.predict import Prediction, Predictor, Skipped
@@ -126,6 +127,7 @@ class Classifier:
         reference = Reference(self.classes, paths, tested.labels, tested.probabilities)
         limits = Limits(max_drop, min_agreement, len(reference.images), strict)
         rows, error = prove(run, made, reference, limits)
+        write_for_apps(run, rows, reference)
         if error is not None:
             raise error
         return rows

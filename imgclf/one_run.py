@@ -21,6 +21,7 @@ from imgclf.export import calibration
 from imgclf.export.catalog import FORMATS
 from imgclf.export.convert import Converter, convert, converter
 from imgclf.export.describe import describe
+from imgclf.export.guide import write_for_apps
 from imgclf.export.results import prove
 from imgclf.export.verify import Exported, Limits, Reference
 from imgclf.progress import say, step, warn
@@ -158,6 +159,7 @@ def _finish(
         predictor.classes, tuple(image.path for image in seen.images), seen.labels, seen.probabilities
     )
     exports, refused = prove(run, made, reference, Limits())  # the model is good all the same, and so is its report
+    write_for_apps(run, exports, reference)
     if all(row.stage == "training" for row in trained.history):
         from imgclf.report.layers import draw_layers
 
