@@ -1,9 +1,11 @@
-"""Whether finished mobile files are what the model is: a run's, or anybody's .tflite. May import export/ and measuring.
+"""Finished mobile files: are they what the model is, and what do they cost? May import export/ and measuring.
 
 For a .tflite file nothing here imports TensorFlow.
 """
 
 import csv
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +13,12 @@ import numpy as np
 from imgclf import measuring, predict, runs
 from imgclf.errors import InputError
 from imgclf.evaluation.evaluate import evaluate
+from imgclf.export.bench import Bench, bench
 from imgclf.export.catalog import FORMATS
 from imgclf.export.convert import Made
 from imgclf.export.results import REFUSED, write_results
 from imgclf.export.verify import Exported, Limits, Reference, verify
+from imgclf.progress import step
 
 
 def verify_model(
@@ -52,6 +56,38 @@ def verify_model(
     rows = verify(made, reference, Limits(max_drop, min_agreement, len(reference.images)))
     if data is None and model.is_dir():
         write_results(run / runs.EXPORTS, rows, reference)
+    return rows
+
+
+def bench_models(models: Sequence[Path], data: Path | None = None) -> list[Bench]:
+    """Measure mobile files on this computer.
+
+    Args:
+        models: run folders, whose exports are measured, and .tflite files.
+        data: labelled images to measure the accuracy on; the files need class names then.
+
+    Raises:
+        InputError: a run without exports, or something that is no model.
+    """
+    files: list[Path] = []
+    for model in models:
+        if not model.is_dir():
+            files.append(model)
+            continue
+        run = runs.Run.open(model)
+        found = [path for row in FORMATS.values() if (path := run / runs.EXPORTS / row.file).is_file()]
+        if not found:
+            raise InputError(f"{run.root} has no mobile files", f"write them: imgclf export {run.root}")
+        files += found
+    images = measuring.labelled_images(data) if data is not None else ()
+    rows = []
+    with step("measuring the files", len(files), "files") as bar:
+        for path in files:
+            row = bench(path)
+            if images:
+                row = replace(row, accuracy=evaluate(predict.load(path), images).metrics.accuracy)
+            rows.append(row)
+            bar.update()
     return rows
 
 

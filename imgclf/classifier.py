@@ -17,7 +17,7 @@ from imgclf.export.catalog import CALIBRATION_IMAGES, FORMATS, MAX_DROP
 from imgclf.export.convert import convert
 from imgclf.export.describe import describe
 from imgclf.export.guide import write_for_apps
-from imgclf.export.results import prove
+from imgclf.export.results import Budget, prove
 from imgclf.export.verify import Exported, Limits, Reference
 from imgclf.predict import Prediction, Predictor, Skipped
 from imgclf.progress import parse_duration, step, warn
@@ -96,7 +96,7 @@ class Classifier:
 
     def export(
         self, *formats: str, calibration_images: int = CALIBRATION_IMAGES, max_drop: float = MAX_DROP,
-        min_agreement: float | None = None, strict: bool = False,
+        min_agreement: float | None = None, strict: bool = False, budget: str | None = None,
     ) -> tuple[Exported, ...]:  # fmt: skip
         """Write mobile files and prove them on the test part, by LiteRT and by MediaPipe where it is installed.
 
@@ -107,13 +107,15 @@ class Classifier:
             min_agreement: smallest share of images with the same top class, 0..1; each format's own by default.
             strict: raise where an 8-bit file costs too much, which is otherwise warned of; it is kept in
                 exports/refused/ either way.
+            budget: what the file to ship may cost, such as "size=4MB,ms=20"; all formats are tried where none is named.
 
         Raises:
             InputError: the images of the run are gone, or the network cannot be converted.
-            CheckFailed: a file does not behave like the model, or `strict`.
+            CheckFailed: a file does not behave like the model, or `strict`, or none is within the budget.
         """
+        allowed = Budget.parse(budget) if budget is not None else None
         run = self._own_run("a Keras model to convert")
-        chosen = TrainConfig(formats=formats or DEFAULT_FORMATS).formats
+        chosen = TrainConfig(formats=formats or (DEFAULT_FORMATS if allowed is None else tuple(FORMATS))).formats
         tested = evaluate(self.predictor, measuring.proof_images(run))
         images = None
         if any(FORMATS[name].calibrated for name in chosen):
@@ -126,7 +128,7 @@ class Classifier:
         paths = tuple(image.path for image in tested.images)
         reference = Reference(self.classes, paths, tested.labels, tested.probabilities)
         limits = Limits(max_drop, min_agreement, len(reference.images), strict)
-        rows, error = prove(run, made, reference, limits)
+        rows, error = prove(run, made, reference, limits, allowed)
         write_for_apps(run, rows, reference)
         if error is not None:
             raise error

@@ -12,8 +12,10 @@ ALL = "all"
 
 @click.command(short_help="Write mobile files of a run and prove them.")
 @click.argument("run", type=click.Path(path_type=Path))
-@click.option("--formats", default="float16,int8", show_default=True,
-              help=f"Which, separated by commas: {', '.join(FORMATS)}; or {ALL}.")  # fmt: skip
+@click.option("--formats", default="",
+              help=f"Which, separated by commas: {', '.join(FORMATS)}; or {ALL}.  "
+                   f"[default: float16,int8; with --budget {ALL}]")  # fmt: skip
+@click.option("--budget", help="What the file to ship may cost, such as size=4MB,ms=20 (on one thread here).")
 @click.option("--calibration-images", type=click.IntRange(1, 100_000), default=200, show_default=True,
               help="Training images that 8-bit files are made with.")  # fmt: skip
 @click.option("--max-drop", type=click.FloatRange(0, 100), default=1.0, show_default=True,
@@ -23,7 +25,8 @@ ALL = "all"
 @click.option("--strict", is_flag=True, help="Exit with 1 where an 8-bit file costs too much.")
 @common_options
 def command(
-    run: Path, formats: str, calibration_images: int, max_drop: float, min_agreement: float | None, strict: bool
+    run: Path, formats: str, budget: str | None, calibration_images: int, max_drop: float,
+    min_agreement: float | None, strict: bool,
 ) -> None:  # fmt: skip
     """Write the mobile files of RUN into RUN/exports and compare each with the Keras model on the test images.
 
@@ -37,5 +40,6 @@ def command(
     rows = load(run).export(
         *names, calibration_images=calibration_images, max_drop=max_drop / 100,
         min_agreement=None if min_agreement is None else min_agreement / 100, strict=strict,
+        budget=budget,
     )  # fmt: skip
-    print_rows(rows)
+    print_rows(rows, budget)

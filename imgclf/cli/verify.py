@@ -49,9 +49,9 @@ HEADER = ("file", "size", "input", "one image", "runtime", "images", "same answe
           "accuracy (95 %)", "change")  # fmt: skip
 
 
-def print_rows(rows: Sequence[Any]) -> None:
+def print_rows(rows: Sequence[Any], budget: str | None = None) -> None:
     """A table of files and runtimes, what there is to say of them, and which to ship."""
-    from imgclf.export.results import recommended
+    from imgclf.export.results import Budget, to_json, to_ship
 
     lines: list[tuple[str, ...]] = [HEADER]
     for row in rows:
@@ -72,6 +72,7 @@ def print_rows(rows: Sequence[Any]) -> None:
             click.echo(f"{row.path.name}: {note}")
         for fault in row.faults:
             click.echo(f"{row.path.name}: NOT to be shipped: {fault}")
-    best = recommended(rows)
-    if best is not None:
-        click.echo(f"ship {best.path}")
+    best = to_ship({row.format: to_json(row) for row in rows}, Budget.parse(budget) if budget is not None else None)
+    for row in rows:
+        if row.format == best:
+            click.echo(f"ship {row.path}")

@@ -1,13 +1,14 @@
 """What was found about a run's mobile files: verify.json, the file to ship, and what is refused. May import verify."""
 
+import re
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from imgclf import runs
-from imgclf.errors import CheckFailed
+from imgclf.errors import CheckFailed, InputError
 from imgclf.evaluation.metrics import wilson
 from imgclf.export.catalog import FORMATS, TO_SHIP
 from imgclf.export.convert import Made
@@ -16,28 +17,85 @@ from imgclf.progress import warn
 
 RESULTS = "verify.json"
 REFUSED = "refused"  # folder in exports/ for what costs too much to be shipped
+UNITS = {"": 1.0, "ms": 1.0, "kb": 1e3, "mb": 1e6}
 
 
-def recommended(rows: Sequence[Exported]) -> Exported | None:
-    """The file to ship: the first of TO_SHIP without a fault."""
-    return min((row for row in rows if not row.faults), key=lambda row: TO_SHIP.index(row.format), default=None)
+@dataclass(frozen=True)
+class Budget:
+    """What the file to ship may cost.
+
+    Attributes:
+        bytes: its size; None: whatever it is.
+        milliseconds: one image on one thread of this computer; None: whatever it takes.
+    """
+
+    bytes: float | None = None
+    milliseconds: float | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> "Budget":
+        """Read "size=4MB,ms=20", or one of both.
+
+        Raises:
+            InputError: not of this form.
+        """
+        found: dict[str, float] = {}
+        for part in filter(None, (part.strip() for part in text.split(","))):
+            match = re.fullmatch(r"(size|ms)\s*=\s*([0-9.]+)\s*(kb|mb|ms|)", part.lower())
+            try:
+                if match is None or (match[1] == "ms") != (match[3] in ("ms", "")):
+                    raise ValueError
+                number = float(match[2])
+            except ValueError:
+                raise InputError(f"--budget is {text!r}", "expected a size, a time or both: size=4MB,ms=20") from None
+            found[match[1]] = number * UNITS[match[3]]
+        if not found:
+            raise InputError("--budget is empty", "expected a size, a time or both: size=4MB,ms=20")
+        return cls(found.get("size"), found.get("ms"))
+
+    def holds(self, row: Mapping[str, Any]) -> bool:
+        """Whether a file of verify.json is within it."""
+        return (self.bytes is None or row["bytes"] <= self.bytes) and (
+            self.milliseconds is None or row["milliseconds"] <= self.milliseconds
+        )
 
 
-def write_results(folder: Path, rows: Sequence[Exported], reference: Reference) -> None:
-    """Write exports/verify.json; what it says of files that are there and were not looked at now stays."""
+def to_ship(files: Mapping[str, Mapping[str, Any]], budget: Budget | None = None) -> str | None:
+    """The format to ship: the first of TO_SHIP without a fault; within a budget the most accurate.
+
+    Args:
+        files: format to row, as in verify.json.
+        budget: what it may cost.
+    """
+    fit = [name for name in TO_SHIP if name in files and not files[name]["faults"]]
+    if budget is not None:
+        fit = [name for name in fit if budget.holds(files[name])]
+        fit.sort(key=lambda name: -float(files[name]["litert"]["accuracy"]))
+    return fit[0] if fit else None
+
+
+def write_results(
+    folder: Path, rows: Sequence[Exported], reference: Reference, budget: Budget | None = None
+) -> str | None:
+    """Write exports/verify.json; what it says of files that are there and were not looked at now stays.
+
+    Returns:
+        The format to ship, if any.
+    """
     path = folder / RESULTS
     earlier = runs.read_json(path).get("files", {}) if path.exists() else {}
     now = {row.format: to_json(row) for row in rows}
     kept = {name: row for name, row in earlier.items() if name not in now and (folder / row["path"]).is_file()}
     files = {name: {**kept, **now}[name] for name in FORMATS if name in kept or name in now}
-    fit = [name for name in TO_SHIP if name in files and not files[name]["faults"]]
+    chosen = to_ship(files, budget)
     right = int((reference.scores.argmax(axis=1) == reference.labels).sum())
     low, high = wilson(right, len(reference.labels))
     runs.write_json(path, {
         "keras": {"accuracy": right / len(reference.labels), "low": low, "high": high, "n": len(reference.labels)},
-        "recommended": fit[0] if fit else None,
+        "recommended": chosen,
         "files": files,
     })  # fmt: skip
+    return chosen
 
 
 def to_json(row: Exported) -> dict[str, Any]:
@@ -80,9 +138,16 @@ def refuse(rows: Sequence[Exported], limits: Limits) -> tuple[tuple[Exported, ..
 
 
 def prove(
-    run: runs.Run, made: Mapping[str, Made], reference: Reference, limits: Limits
+    run: runs.Run, made: Mapping[str, Made], reference: Reference, limits: Limits, budget: Budget | None = None
 ) -> tuple[tuple[Exported, ...], CheckFailed | None]:  # fmt: skip
     """Verify a run's files, take out what must not be shipped, and write down what was found.
+
+    Args:
+        run: the run.
+        made: format to file.
+        reference: the images and what Keras says of them.
+        limits: what may differ.
+        budget: what the file to ship may cost.
 
     Returns:
         One row per file that is left, and the error to raise once everything else is written.
@@ -91,7 +156,10 @@ def prove(
         return (), None
     take_back(run / runs.EXPORTS, tuple(made))
     rows, error = refuse(verify(made, reference, limits), limits)
-    write_results(run / runs.EXPORTS, rows, reference)
+    chosen = write_results(run / runs.EXPORTS, rows, reference, budget)
+    if error is None and budget is not None and chosen is None:
+        costs = (f"{row.path.name} has {row.bytes / 1e6:.2f} MB and takes {row.milliseconds:.1f} ms" for row in rows)
+        error = CheckFailed("no file is within the budget", "; ".join(costs))
     return rows, error
 
 

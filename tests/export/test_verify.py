@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 
 from imgclf import predict, runs
+from imgclf.errors import InputError
 from imgclf.export import mediapipe
 from imgclf.export import verify as module
 from imgclf.export.catalog import FORMATS, Bound
 from imgclf.export.convert import Made
-from imgclf.export.results import prove
+from imgclf.export.results import Budget, prove, to_ship
 from imgclf.export.verify import Agreement, Limits, Reference, verify
 from imgclf.models.convert import to_tflite
 from imgclf.models.files import load_keras_model
@@ -166,6 +167,22 @@ def test_a_loss_counts_when_it_is_more_than_chance(proof: Any, monkeypatch: pyte
         assert row.litert.drop == pytest.approx(wrong / 24)
         assert any("less accurate than Keras" in fault for fault in row.faults) is faulty
     assert found.shape == reference.scores.shape
+
+
+def test_the_most_accurate_file_within_the_budget_is_shipped() -> None:
+    def row(size: float, time: float, accuracy: float, *faults: str) -> dict[str, Any]:
+        return {"bytes": size, "milliseconds": time, "litert": {"accuracy": accuracy}, "faults": faults}
+
+    files = {"float32": row(9e6, 7, 0.9), "float16": row(4.5e6, 7, 0.9), "dynamic": row(2.5e6, 15, 0.88),
+             "int8": row(2.7e6, 4, 0.87)}  # fmt: skip
+    assert to_ship(files) == "int8"
+    for text, expected in (("size=5MB", "float16"), ("size = 4 mb", "dynamic"), ("size=4MB,ms=10", "int8"),
+                           ("ms=5ms", "int8"), ("size=2600kb,ms=10", None)):  # fmt: skip
+        assert to_ship(files, Budget.parse(text)) == expected, text
+    assert to_ship({"int8": row(1, 1, 1.0, "bad")}) is None
+    for text in ("", "4MB", "size=4", "ms=4MB", "size=4MB;ms=2", "size=.MB"):
+        with pytest.raises(InputError, match="budget"):
+            Budget.parse(text)
 
 
 def test_one_image_may_differ_for_a_tie_but_not_two() -> None:
