@@ -17,6 +17,7 @@ from imgclf.export.catalog import CALIBRATION_IMAGES, FORMATS, MAX_DROP
 from imgclf.export.convert import convert
 from imgclf.export.describe import describe
 from imgclf.export.guide import write_for_apps
+from imgclf.export.others import write_others
 from imgclf.export.results import Budget, prove
 from imgclf.export.verify import Exported, Limits, Reference
 from imgclf.predict import Prediction, Predictor, Skipped
@@ -133,6 +134,14 @@ class Classifier:
         if error is not None:
             raise error
         return rows
+
+    def export_others(self, *formats: str) -> list[Path]:
+        """Write the model as "savedmodel", "onnx" or "openvino", as Keras does; the files or folders made.
+
+        Raises:
+            SetupError: what Keras needs for it is missing, or it failed.
+        """
+        return write_others(self._own_run("a Keras model to convert"), formats) if formats else []
 
     def _own_run(self, what: str) -> runs.Run:
         if self.run is None:

@@ -1,8 +1,8 @@
 """.tflite files of 8 bits. May import LiteRT's quantizer, NumPy and models/; no TensorFlow.
 
 Made from the float32 file, not from the Keras model. Observed over some training images, its weights are put onto the
-grid of 8 bits (rounding.py), then `ai-edge-quantizer`, which LiteRT names as the successor of the quantization in
-TensorFlow's converter, writes the file. Measured against the converter: docs/benchmarks.md, "Eight bits".
+grid of 8 bits (rounding.py), then `litert-quantizer` (once ai-edge-quantizer), which LiteRT names as the successor of
+the quantization in TensorFlow's converter, writes the file. Measured against that: docs/benchmarks.md, "Eight bits".
 """
 
 import logging
@@ -135,14 +135,14 @@ class Quantizer:
 
 def _dynamic(model: FloatModel, seen: Moments, kept: Sequence[str]) -> bytes:
     """Weights in 8 bits; what is computed is quantized image by image, where that is faster."""
-    from ai_edge_quantizer import recipe
+    from litert_quantizer import recipe
 
     return _written(_rounded(model, seen, set(kept)), recipe.dynamic_wi8_afp32(), kept, None)
 
 
 def _int8(model: FloatModel, seen: Moments, kept: Sequence[str]) -> bytes:
     """Everything in 8 bits up to the scores, with some operators (names of their outputs) left in float."""
-    from ai_edge_quantizer import recipe
+    from litert_quantizer import recipe
 
     content = _rounded(model, seen, set(kept))
     ranges = {**seen.ranges, model.input_name: PIXELS}  # steps of one: pixels stay what they are
@@ -170,9 +170,9 @@ def _written(
     content: bytes, how: Any, kept: Sequence[str], ranges: dict[str, tuple[float, float]] | None
 ) -> bytes:  # fmt: skip
     """What LiteRT's quantizer makes of a float file; its input and output stay float."""
-    from ai_edge_quantizer import quantizer
-    from ai_edge_quantizer.algorithm_manager import AlgorithmName
-    from ai_edge_quantizer.qtyping import TFLOperationName
+    from litert_quantizer import quantizer
+    from litert_quantizer.algorithm_manager import AlgorithmName
+    from litert_quantizer.qtyping import TFLOperationName
 
     logging.getLogger().setLevel(logging.ERROR)  # it tells of every tensor
     made = quantizer.Quantizer(content, how)
