@@ -3,6 +3,7 @@
     python scripts/benchmark_training.py whole FOLDER --out RESULTS.jsonl [--seeds 0,1,2] [--runs head,default,long,...]
     python scripts/benchmark_training.py extraction FOLDER [--images 1024] [--rounds 5]
     python scripts/benchmark_training.py epoch FOLDER [--images 512] [--rounds 3]
+    python scripts/benchmark_training.py curve RESULTS.jsonl --images 372 --out PICTURE.svg
     python scripts/benchmark_training.py grow FOLDER --more CLASS_FOLDER [--runs head,default] [--seeds 0]
 
 FOLDER has train/, validation/ and test/ with class folders; KERAS_HOME has the weights. `whole` runs every kind of
@@ -43,7 +44,7 @@ PLAIN = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("whole", "extraction", "epoch", "grow"))
+    parser.add_argument("what", choices=("whole", "curve", "extraction", "epoch", "grow"))
     parser.add_argument("folder", type=Path)
     parser.add_argument("--out", type=Path, default=Path("benchmark_training.jsonl"))
     parser.add_argument("--seeds", default="0,1,2")
@@ -53,7 +54,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--more", type=Path, help="a folder with photos of a class that FOLDER has not")
     options = parser.parse_args()
-    {"whole": whole, "extraction": extraction, "epoch": epoch, "grow": grow}[options.what](options)
+    {"whole": whole, "curve": curve, "extraction": extraction, "epoch": epoch, "grow": grow}[options.what](options)
 
 
 def whole(options) -> None:
@@ -112,6 +113,38 @@ def summary(rows: list[dict]) -> None:
         seconds = statistics.mean(row["seconds"] for row in mine)
         print(f"{kind:<18} accuracy {mean:.4f} (mean of {len(mine)})  {seconds:7.1f} s  "
               f"{max(row['peak_gb'] for row in mine):.2f} GB")  # fmt: skip
+
+
+def curve(options) -> None:
+    """Draw accuracy against time: the mean of the seeds with its 95 % interval, at the time of the quickest run."""
+    import matplotlib
+
+    matplotlib.use("svg")
+    import matplotlib.pyplot as plt
+
+    from imgclf.evaluation.metrics import wilson
+
+    found = [json.loads(line) for line in options.folder.read_text().splitlines()]
+    best = {}  # imgclf gives the same accuracy for the same seed: such runs differ in time only
+    for row in sorted(found, key=lambda row: -row["seconds"]):
+        best[row["run"], row["seed"], row["accuracy"]] = row
+    rows = sorted(best.values(), key=lambda row: row["seconds"])
+    figure, axes = plt.subplots(figsize=(7, 4))
+    for kind in dict.fromkeys(row["run"] for row in rows if not row["run"].startswith("warm")):
+        mine = [row for row in rows if row["run"] == kind]
+        mean, seconds = statistics.mean(row["accuracy"] for row in mine), min(row["seconds"] for row in mine)
+        low, high = wilson(round(mean * options.images), options.images)
+        colour = "tab:grey" if kind in PLAIN else "tab:blue"
+        axes.errorbar(seconds, mean, [[mean - low], [high - mean]], fmt="o", capsize=3, color=colour)
+        axes.plot([seconds] * len(mine), [row["accuracy"] for row in mine], "_", color=colour, markersize=12)
+        axes.annotate(f"{kind}\n{len(mine)} runs", (seconds, high), (0, 4), textcoords="offset points", color=colour,
+                      ha="center", va="bottom", fontsize=9)  # fmt: skip
+    axes.set_xscale("log")
+    axes.set_xticks([30, 60, 120, 240, 480, 960, 1920], labels=["30", "60", "120", "240", "480", "960", "1,920"])
+    axes.minorticks_off()
+    axes.margins(y=0.22)
+    axes.set(xlim=(30, 3000), xlabel="seconds, whole process", ylabel=f"test accuracy ({options.images} photos)")
+    figure.savefig(options.out, bbox_inches="tight")
 
 
 def grow(options) -> None:

@@ -20,7 +20,7 @@ from imgclf.export.verify import Agreement, Limits, Reference, verify
 from imgclf.models.convert import to_tflite
 from imgclf.models.files import load_keras_model
 from imgclf.models.tflite_metadata import Metadata, read, write
-from tests.conftest import draw
+from tests.conftest import TINY, draw, imgclf_here
 
 NO_MEDIAPIPE = Limits(mediapipe_images=0)
 
@@ -226,6 +226,56 @@ class TestMediaPipe:
         assert any(fault.startswith("MediaPipe refuses it") for fault in row.faults), row.faults
         (row,) = verify(altered(proof, labels=proof[2].classes, mean=(), std=()), proof[2], limits)
         assert any("NormalizationOptions" in fault for fault in row.faults), row.faults
+
+    def test_sixty_classes_with_any_name_keep_their_order(self, tmp_path: Path, wide: list[Path]) -> None:
+        odd = (
+            "with a space",
+            "a, b",
+            'the "quoted"',
+            "it's",
+            "größer",
+            "日本語",
+            "emoji 🦋",
+            "tab\there",
+            "-",
+            "0",
+            "|",
+            "a\\b",
+        )
+        classes = (*odd, *(f"class {number}" for number in range(60 - len(odd))))
+        image = keras.Input((8, 8, 3))
+        x = keras.layers.Flatten()(keras.layers.Rescaling(1 / 255)(image))
+        model = keras.Model(image, keras.layers.Dense(60, activation="softmax", bias_initializer="normal")(x))
+        file = tmp_path / "model_float16.tflite"
+        metadata = Metadata(labels=classes, mean=(0.0,), std=(1.0,), size=(8, 8))
+        file.write_bytes(write(to_tflite(model), metadata))
+        (answer,) = mediapipe.classify([file], wide[:3], 60)
+        assert answer.error == "" and answer.names == classes
+        assert predict.load(file).classes == classes
+
+    def test_two_classes_are_two_labelled_scores(self, two_photos: Path, tmp_path: Path) -> None:
+        done = imgclf_here("train", two_photos, "--out", tmp_path / "two", *TINY, "--epochs", "2", "--formats",
+                           "float32,int8", "--head", "binary")  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        files = [tmp_path / "two" / "exports" / f"model_{name}.tflite" for name in ("float32", "int8")]
+        images = sorted((two_photos / "disc").iterdir())[:4]
+        for answer in mediapipe.classify([file for file in files if file.is_file()], images, 2):
+            assert answer.error == "" and answer.names == ("disc", "frame")
+            np.testing.assert_allclose(answer.scores.sum(axis=1), 1, atol=1e-3)
+
+    def test_a_plain_file_is_taken_once_it_has_metadata(self, tmp_path: Path, wide: list[Path]) -> None:
+        image = keras.Input((8, 8, 3))  # as Keras exports it: the network itself wants -1..1
+        model = keras.Model(image, keras.layers.Dense(2, activation="softmax")(keras.layers.Flatten()(image)))
+        plain = tmp_path / "plain.tflite"
+        plain.write_bytes(to_tflite(model))
+        (before,) = mediapipe.classify([plain], wide[:2], 2)
+        assert "NormalizationOptions" in before.error
+        (tmp_path / "names.txt").write_text("cat\ndog\n")
+        done = imgclf_here(
+            "metadata", "add", plain, "--labels", tmp_path / "names.txt", "--mean", "127.5", "--std", "127.5"
+        )
+        (after,) = mediapipe.classify([Path(done.stdout.strip())], wide[:2], 2)
+        assert (after.error, after.names) == ("", ("cat", "dog"))
 
     def test_a_wrong_normalisation_is_a_fault(self, proof: Any) -> None:
         (row,) = verify(altered(proof, mean=(127.5,), std=(127.5,)), proof[2], Limits(mediapipe_images=24))
