@@ -4,7 +4,6 @@ The same images through Keras, through LiteRT, and through MediaPipe's ImageClas
 as an app does. Whatever speaks against shipping a file is said; results.py acts on it.
 """
 
-import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -24,7 +23,6 @@ from imgclf.parallel import ChildFailed
 from imgclf.progress import step, warn
 
 CHANCE = 0.05  # a loss is one when so few would be as uneven by chance
-RUNS, SECONDS = 20, 1.0  # of one image, for the latency; whichever is over first
 # Share of images with the top class of Keras that MediaPipe must reach. It resizes the original itself, on a CPU with
 # bilinear samples half a pixel off (OpenCV's warp, corner to corner): up to 2.4 % of 372 photos change their class by
 # that alone (docs/benchmarks.md). A wrong order of labels or a wrong normalisation is far below.
@@ -181,7 +179,7 @@ def verify(made: Mapping[str, Made], reference: Reference, limits: Limits) -> tu
                 faults += _mediapipe_faults(kind, answer, by_mediapipe, reference.classes, limits)
         rows.append(Exported(
             file.path, name, file.path.stat().st_size, model.input_dtype.name, model.output_dtype.name,
-            _latency(model), litert, by_mediapipe, tuple(notes), tuple(faults),
+            model.fastest(), litert, by_mediapipe, tuple(notes), tuple(faults),
         ))  # fmt: skip
     return tuple(rows)
 
@@ -265,15 +263,3 @@ def _by_mediapipe(made: Mapping[str, Made], reference: Reference) -> dict[str, m
         warn(f"MediaPipe could not be asked ({failure.what})")
         return {}
     return dict(zip(made, answers, strict=True))
-
-
-def _latency(model: LiteModel) -> float:
-    """Milliseconds for one image: the fastest run, which other programs disturb least."""
-    image = np.random.default_rng(0).uniform(0, 255, (1, *model.input_shape)).astype(np.float32)
-    model.run(image)
-    times: list[float] = []
-    while len(times) < RUNS and sum(times) < SECONDS:
-        start = time.perf_counter()
-        model.run(image)
-        times.append(time.perf_counter() - start)
-    return 1000 * min(times)
