@@ -79,7 +79,7 @@ def test_every_image_is_tested_once_by_a_network_that_has_not_seen_it(
     assert sum(fold["n"] for fold in told["folds"]) == 61
     assert metrics["accuracy_low"] == told["accuracy_low"] <= metrics["accuracy"] <= told["accuracy_high"]
     assert "3 folds, 61 images" in done.stdout
-    assert json.loads((run / "exports" / "verify.json").read_text())["files"]["float32"]["n"] == sum(
+    assert json.loads((run / "exports" / "verify.json").read_text())["files"]["float32"]["litert"]["n"] == sum(
         row["part"] == "val" for row in final
     )
     report = (run / "report.html").read_text()
