@@ -87,7 +87,12 @@ def _exports(facts: ReportFacts) -> View:
     suggested: ExportRow | None = next((row for row in facts.exports if row.suggested), None)
     largest = max((row.bytes for row in facts.exports), default=1)
     asked = any(row.mediapipe is not None for row in facts.exports)
-    return {"suggested": suggested, "largest": largest, "mediapipe": asked}
+    return {
+        "suggested": suggested,
+        "largest": largest,
+        "mediapipe": asked,
+        "compared": max((row.n for row in facts.exports), default=0),
+    }
 
 
 def _training(facts: ReportFacts) -> View:
