@@ -139,6 +139,10 @@ class Limits:
     mediapipe_images: int = 32
     strict: bool = False
 
+    def least_agreement(self, own: float) -> float:
+        """The share that was asked for, 0 too; a format's own where none was."""
+        return own if self.min_agreement is None else self.min_agreement
+
 
 def verify(made: Mapping[str, Made], reference: Reference, limits: Limits) -> tuple[Exported, ...]:
     """Run files over images on the runtimes of phones and compare with Keras.
@@ -199,7 +203,7 @@ def agreement(scores: Scores, reference: Reference) -> Agreement:
 
 
 def _faults(kind: Format, found: Agreement, limits: Limits) -> list[str]:
-    bound = Bound(limits.min_agreement or kind.bound.agreement, kind.bound.difference)
+    bound = Bound(limits.least_agreement(kind.bound.agreement), kind.bound.difference)
     faults = []
     if found.outside(bound):
         faults.append(
@@ -221,7 +225,7 @@ def _mediapipe_faults(
     wrong = [(ours, theirs) for ours, theirs in zip(classes, answer.names, strict=True) if ours != theirs]
     if wrong:
         faults.append(f"MediaPipe calls {wrong[0][0]!r} {wrong[0][1]!r}")
-    least = limits.min_agreement or min(BY_MEDIAPIPE, kind.bound.agreement)
+    least = limits.least_agreement(min(BY_MEDIAPIPE, kind.bound.agreement))
     by_chance = 2 * (found.n * least * (1 - least)) ** 0.5  # two standard deviations of the number that differ
     if not (1 - found.agreement) * found.n <= max(1.0, (1 - least) * found.n + by_chance):
         faults.append(f"MediaPipe gives the answer of Keras on {found.agreement:.1%} of {found.n} images only; at "
