@@ -18,8 +18,9 @@ from imgclf.export.convert import convert
 from imgclf.export.describe import describe
 from imgclf.export.guide import write_for_apps
 from imgclf.export.others import write_others
-from imgclf.export.results import Budget, prove
+from imgclf.export.results import RESULTS, Budget, prove
 from imgclf.export.verify import Exported, Limits, Reference
+from imgclf.export.web import write_web
 from imgclf.predict import Prediction, Predictor, Skipped
 from imgclf.progress import parse_duration, step, warn
 from imgclf.tuning import Options, Tuned, default_folder, tune_folder
@@ -142,6 +143,19 @@ class Classifier:
             SetupError: what Keras needs for it is missing, or it failed.
         """
         return write_others(self._own_run("a Keras model to convert"), formats) if formats else []
+
+    @property
+    def is_exported(self) -> bool:
+        """Whether mobile files were written and proven."""
+        return (self._own_run("exports") / runs.EXPORTS / RESULTS).is_file()
+
+    def export_web(self) -> Path:
+        """Write exports/web, a page that runs the file to ship in a browser; the folder.
+
+        Raises:
+            InputError: nothing was exported that may be shipped, or the network reads grey images.
+        """
+        return write_web(self._own_run("exports"))
 
     def _own_run(self, what: str) -> runs.Run:
         if self.run is None:

@@ -19,19 +19,38 @@ find_browser() {
     [ -x "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome" ]
 }
 
-install_browser() {
+debian_install() { # package...
     local options=(-qq -o Acquire::Retries=1 -o Acquire::http::Timeout=30 -o Acquire::https::Timeout=30)
     export DEBIAN_FRONTEND=noninteractive
-    apt-get update "${options[@]}" && apt-get install -y --no-install-recommends "${options[@]}" chromium
+    apt-get update "${options[@]}" && apt-get install -y --no-install-recommends "${options[@]}" "$@"
 }
+
+may_install() { [ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null 2>&1; }
 
 ensure_browser() {
     if find_browser; then return; fi
-    if [ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null 2>&1; then
+    if may_install; then
         say "installing chromium for the browser tests"
-        if quietly install_browser && find_browser; then return; fi
+        if quietly debian_install chromium && find_browser; then return; fi
     fi
     say "no Chromium found: browser tests will be skipped"
+}
+
+# MediaPipe's web runtime, an npm package, for the tests of exports/web.
+ensure_web_runtime() {
+    local package folder="$VENV/npm"
+    package="$(python -c 'from imgclf.export.web import PACKAGE, VERSION; print(f"{PACKAGE}@{VERSION}")')"
+    export NODE_PATH="$folder/node_modules"
+    if [ "$(cat "$folder/installed" 2>/dev/null)" = "$package" ]; then return; fi
+    if ! command -v npm >/dev/null 2>&1 && may_install; then
+        say "installing npm for MediaPipe's web runtime"
+        quietly debian_install npm || true
+    fi
+    if command -v npm >/dev/null 2>&1 && quietly npm install --prefix "$folder" --no-audit --no-fund "$package"; then
+        printf '%s\n' "$package" >"$folder/installed"
+    else
+        say "no npm, or $package cannot be had: tests of the web page will be skipped"
+    fi
 }
 
 failed=""
@@ -44,6 +63,7 @@ step() { # name, command...
 
 make_environment test
 ensure_browser
+ensure_web_runtime
 cd "$ROOT"
 export IMGCLF_SHARED="${IMGCLF_SHARED:-$ROOT/../shared}"
 if [ ! -d "$IMGCLF_SHARED" ]; then

@@ -32,24 +32,28 @@ def command(
 
     Every file is run by LiteRT, and by MediaPipe where it is installed (pip install 'imgclf[verify]'). An 8-bit file
     that loses too much is made again with more care; where that does not help it is kept out, in exports/refused.
-    Besides .tflite files: savedmodel, onnx and openvino, as Keras writes them.
+    Besides .tflite files: savedmodel, onnx and openvino, as Keras writes them, and web, a page that runs the file to
+    ship in any browser (it holds ten test images; `imgclf demo RUN` shows it).
     """
     from imgclf.classifier import load
     from imgclf.cli.verify import print_rows
     from imgclf.export.others import OTHERS, require_installed
+    from imgclf.export.web import WEB
 
     names = FORMATS if formats.strip() == ALL else tuple(name.strip() for name in formats.split(",") if name.strip())
-    others = tuple(name for name in names if name in OTHERS)
-    names = tuple(name for name in names if name not in OTHERS)
+    others, web = tuple(name for name in names if name in OTHERS), WEB in names
+    names = tuple(name for name in names if name not in (*OTHERS, WEB))
     require_installed(others)
     classifier = load(run)
     for path in classifier.export_others(*others):
         click.echo(f"{path} (as Keras writes it; only .tflite files are proven)")
-    if others and not names:
-        return
-    rows = classifier.export(
-        *names, calibration_images=calibration_images, max_drop=max_drop / 100,
-        min_agreement=None if min_agreement is None else min_agreement / 100, strict=strict,
-        budget=budget,
-    )  # fmt: skip
-    print_rows(rows, budget)
+    if names or not (others or (web and classifier.is_exported)):
+        rows = classifier.export(
+            *names, calibration_images=calibration_images, max_drop=max_drop / 100,
+            min_agreement=None if min_agreement is None else min_agreement / 100, strict=strict,
+            budget=budget,
+        )  # fmt: skip
+        print_rows(rows, budget)
+    if web:
+        folder = classifier.export_web()
+        click.echo(f"{folder} (for any web server; here: imgclf demo {run})")

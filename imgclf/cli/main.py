@@ -26,6 +26,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
     "Put it on a phone": {
         "export": ("imgclf.cli.export", "Write mobile files of a run and prove them."),
         "verify": ("imgclf.cli.verify", "Compare mobile files with the model on the phone's own runtimes."),
+        "demo": ("imgclf.cli.demo", "Try the mobile file in the browser, on photos or the camera."),
         "bench": ("imgclf.cli.bench", "Size, speed and memory of mobile files."),
         "metadata": ("imgclf.cli.metadata", "What a .tflite file says of itself: look, or add it."),
     },

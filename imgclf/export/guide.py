@@ -12,16 +12,17 @@ from imgclf.export.golden import FOLDER as GOLDEN
 from imgclf.export.golden import write_golden
 from imgclf.export.results import RESULTS
 from imgclf.export.verify import Exported, Reference
+from imgclf.export.web import VERSION, refresh_web
 
 NAME = "README.md"
-# Versions that the snippets were written for.
-TASKS_ANDROID, TASKS_WEB = "0.10.26", "0.10.21"
+TASKS_ANDROID = "0.10.26"  # that the snippet was written for
 
 
 def write_for_apps(run: runs.Run, rows: Sequence[Exported], reference: Reference) -> None:
     """Write what people need who put the files into an app: the guide, and images to test it with."""
     if rows:
         write_golden(run / runs.EXPORTS, rows, reference)
+        refresh_web(run)
         write_guide(run)
 
 
@@ -37,7 +38,7 @@ def write_guide(run: runs.Run) -> Path | None:
     text = _environment().get_template("guide.md.j2").render(
         file=files[name], kind=FORMATS[name], files=files, formats=FORMATS, keras=found["keras"],
         classes=[_text(label) for label in run.classes], run=_text(run.root.name), golden=GOLDEN,
-        android=TASKS_ANDROID, web=TASKS_WEB,
+        android=TASKS_ANDROID, web=VERSION,
     )  # fmt: skip
     return runs.write_text(folder / NAME, text)
 

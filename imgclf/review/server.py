@@ -2,7 +2,7 @@
 
 Whatever else runs on this computer or in this browser must not see the images or change the file:
 
-- it listens on 127.0.0.1 and answers only to that name and "localhost" (a foreign name could be made to point here);
+- it listens on 127.0.0.1 and answers only to that name and "localhost" (localhost.py);
 - every address begins with a secret, so that other users of the computer and other pages cannot guess one;
 - changes need a second secret, which only the page has, and a content type that no form of another page can send;
 - images are named by their number in the list, and what is sent are pixels that were encoded here;
@@ -11,30 +11,25 @@ Whatever else runs on this computer or in this browser must not see the images o
 
 import hashlib
 import json
-import os
 import re
 import secrets
-import sys
 import threading
-import webbrowser
 from collections.abc import Callable
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from imgclf.data.suspects import read_suspects, write_suspects
-from imgclf.errors import ImgclfError, InputError
+from imgclf.errors import ImgclfError
+from imgclf.localhost import LocalHandler, LocalServer, open_in_browser
 from imgclf.pixels import UnreadableImage
 from imgclf.review.decisions import classes_of, decide, rows_of, summary
 from imgclf.review.pictures import as_jpeg
 
-ADDRESS = "127.0.0.1"
 SIDES = {"image": 1600, "thumbnail": 192}  # pixels; what is asked for -> longer side
 SCRIPTS = ("page.js", "dom.js", "picker.js", "server.js", "strip.js")
 ASSETS = {"page.css": "text/css", "icon.svg": "image/svg+xml", **dict.fromkeys(SCRIPTS, "text/javascript")}
 BODY_START, BODY_PER_ROW = 1 << 16, 1 << 11  # bytes; a name has at most 255 characters, at 6 bytes each when escaped
-SECONDS_IDLE = 60  # before a kept connection is closed
 
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; img-src 'self'; script-src 'self'; style-src 'self'; "
@@ -44,11 +39,10 @@ HEADERS = {
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
 }
-FRESH = "no-store"
 KEPT = "private, max-age=86400, immutable"  # an address holds for one run of the server, so its image never changes
 
 
-class ReviewServer(ThreadingHTTPServer):
+class ReviewServer(LocalServer):
     """Serves the page for one file until it is told to stop. Listens once it is made; `serve_forever` answers.
 
     Args:
@@ -63,10 +57,6 @@ class ReviewServer(ThreadingHTTPServer):
         InputError: the file cannot be read or the port is not free.
     """
 
-    daemon_threads = True
-    allow_reuse_address = os.name == "posix"  # on Windows it would let two servers share a port
-    request_queue_size = 64
-
     def __init__(self, path: Path, port: int = 0) -> None:
         self.path = path
         self.revision = _revision(path)
@@ -74,12 +64,8 @@ class ReviewServer(ThreadingHTTPServer):
         self.changing = threading.Lock()
         self.token = secrets.token_urlsafe(24)
         self.base = f"/{secrets.token_urlsafe(16)}/"
-        try:
-            super().__init__((ADDRESS, port), _Handler)
-        except (OSError, OverflowError) as error:
-            what = f"port {port} cannot be used ({getattr(error, 'strerror', None) or error})"
-            raise InputError(what, "choose another --port, or leave it out") from None
-        self.url = f"http://{ADDRESS}:{self.server_port}{self.base}"
+        super().__init__(_Handler, port)
+        self.url = f"{self.address}{self.base}"
 
     @property
     def data(self) -> dict[str, Any]:
@@ -113,31 +99,23 @@ class ReviewServer(ThreadingHTTPServer):
             write_suspects(self.path, suspects)
             self.suspects, self.revision = suspects, _revision(self.path)
 
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """A browser that goes away is no error."""
-        if not isinstance(sys.exc_info()[1], ConnectionError):
-            super().handle_error(request, client_address)
-
 
 class _Changed(Exception):
     """The file was changed by another program or another tab of the browser."""
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(LocalHandler):
     server: ReviewServer
-    protocol_version = "HTTP/1.1"
-    server_version, sys_version = "imgclf", ""
-    timeout = SECONDS_IDLE
-    error_content_type, error_message_format = "text/plain; charset=utf-8", "%(message)s\n"
+    headers_always = HEADERS
 
     def do_GET(self) -> None:
         if not self._allowed():
             return
         name = self.path.removeprefix(self.server.base)
         if name == "":
-            self._send(200, _page(self.server.data), "text/html")
+            self.send_body(200, _page(self.server.data), "text/html")
         elif name in ASSETS:
-            self._send(200, _asset(name), ASSETS[name])
+            self.send_body(200, _asset(name), ASSETS[name])
         elif found := re.fullmatch("(image|thumbnail)/([0-9]{1,9})", name):
             self._send_image(found[1], int(found[2]))
         else:
@@ -163,25 +141,14 @@ class _Handler(BaseHTTPRequestHandler):
             body = self.rfile.read(int(length))
             self._save(body) if name == "save" else self._stop()
 
-    def end_headers(self) -> None:
-        """Add what every answer has, errors included."""
-        for name, value in HEADERS.items():
-            self.send_header(name, value)
-        super().end_headers()
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """Say nothing: the terminal is the user's."""
-
     def _allowed(self) -> bool:
         """Check whom the browser thinks it is talking to, and the secret of the address; say so if it is wrong."""
-        hosts = [f"{name}:{self.server.server_port}" for name in (ADDRESS, "localhost")]
-        if self.headers.get_all("Host", []) not in ([host] for host in hosts):
-            self.send_error(403, f"only for {hosts[0]} and {hosts[1]}")
-        elif not self.path.startswith(self.server.base):
+        if not self.is_for_us():
+            return False
+        if not self.path.startswith(self.server.base):
             self.send_error(404, "open the address that imgclf review has printed")
-        else:
-            return True
-        return False
+            return False
+        return True
 
     def _save(self, body: bytes) -> None:
         try:
@@ -202,22 +169,14 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _send_image(self, kind: str, index: int) -> None:
         try:
-            self._send(200, as_jpeg(self.server.suspects[index].path, SIDES[kind]), "image/jpeg", KEPT)
+            self.send_body(200, as_jpeg(self.server.suspects[index].path, SIDES[kind]), "image/jpeg", KEPT)
         except IndexError:
             self.send_error(404, "no image has this number")
         except UnreadableImage:
             self.send_error(404, "the image cannot be read")
 
     def _send_json(self, status: int, value: Any) -> None:
-        self._send(status, json.dumps(value).encode(), "application/json")
-
-    def _send(self, status: int, body: bytes, kind: str, keep: str = FRESH) -> None:
-        self.send_response(status)
-        self.send_header("Content-Type", f"{kind}; charset=utf-8" if kind.startswith("text/") else kind)
-        self.send_header("Content-Length", str(len(body)))
-        self.send_header("Cache-Control", keep)
-        self.end_headers()
-        self.wfile.write(body)
+        self.send_body(status, json.dumps(value).encode(), "application/json")
 
 
 def review(
@@ -242,8 +201,8 @@ def review(
             tell(f"{path} holds no images: nothing to review")
             return
         tell(server.url)
-        if open_browser and _has_desktop():
-            threading.Thread(target=webbrowser.open, args=[server.url], daemon=True).start()  # may take seconds
+        if open_browser:
+            open_in_browser(server.url)
         lost = ""
         try:
             server.serve_forever()
@@ -268,9 +227,3 @@ def _revision(path: Path) -> str:
         return hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest()
     except OSError:
         return ""
-
-
-def _has_desktop() -> bool:
-    """Whether a browser can be opened beside this terminal; a browser within it would be in the way."""
-    names = ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER")
-    return sys.platform in ("win32", "darwin") or any(os.environ.get(name) for name in names)

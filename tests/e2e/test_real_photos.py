@@ -1,6 +1,7 @@
 """Real photos, real weights: what a user's folder may hold, and whether sideways photos are read upright everywhere."""
 
 import csv
+import json
 import shutil
 import subprocess
 import sys
@@ -16,7 +17,11 @@ from imgclf import pixels, predict
 from imgclf.data.inspect import inspect
 from imgclf.data.scan import scan
 from imgclf.data.stage import stage
+from imgclf.export.web import FACTS, find_package, write_web
+from imgclf.runs import Run
+from tests.browser import Browser, needs_chromium
 from tests.conftest import imgclf
+from tests.export.demo_page import ask, serving
 
 pytestmark = [pytest.mark.shared, pytest.mark.slow]
 
@@ -126,3 +131,25 @@ def test_the_command_line_says_the_same_of_all_eight(trained: tuple[Path, str], 
     assert len({row["label_1"] for row in rows}) == 1
     certain = [float(value) for row in rows for key, value in row.items() if key.startswith("probability")]
     assert certain and max(certain) - min(certain) < 1e-3
+
+
+@needs_chromium
+@pytest.mark.browser
+@pytest.mark.skipif(find_package() is None, reason="needs MediaPipe's npm package")
+def test_the_browser_says_of_photos_what_python_says(trained: tuple[Path, str], shared: Path, browser: Browser) -> None:
+    """Twelve original photos of many sizes, sideways ones among them, by the very file that is to be shipped."""
+    folder = write_web(Run.open(trained[0]))
+    predictor = predict.load(folder / json.loads((folder / FACTS).read_text())["file"])
+    faces = shared / "data" / "face_mask"
+    photos = [path for name in ("with_mask", "without_mask") for path in sorted((faces / name).iterdir())[::120]]
+    photos += sorted((shared / "data" / "exif_orient").rglob("*_[368].jpg"))
+    assert len(photos) >= 12
+    with serving(folder) as server, browser.page(f"{server.address}/") as page:
+        page.wait("document.body.dataset.check")
+        assert page.value("document.body.dataset.check") == "good", page.text("#check")
+        for result in predictor.each(photos):
+            assert isinstance(result, predict.Prediction)
+            found = ask(page, result.path)
+            assert next(iter(found)) == result.label, result.path
+            assert found[result.label] == pytest.approx(100 * result.probability, abs=5), result.path
+        assert not page.errors
