@@ -87,6 +87,17 @@ def test_a_browser_that_answers_otherwise_says_so(site: Path, tmp_path: Path, br
 @needs_chromium
 @needs_package
 @pytest.mark.browser
+def test_the_page_works_without_its_examples(site: Path, tmp_path: Path, photos: Path, browser: Browser) -> None:
+    copy = Path(shutil.copytree(site, tmp_path / "web", ignore=shutil.ignore_patterns("examples")))
+    with serving(copy) as server, browser.page(f"{server.address}/") as page:
+        page.wait("document.body.dataset.state === 'ready' && document.querySelector('#examples').hidden")
+        assert ask(page, sorted((photos / "frame").glob("*.png"))[0])
+        assert page.text("#check") == "" and page.value("document.querySelector('#problem').hidden")
+
+
+@needs_chromium
+@needs_package
+@pytest.mark.browser
 def test_names_are_text_on_the_page(site: Path, photos: Path, tmp_path: Path, browser: Browser) -> None:
     copy = Path(shutil.copytree(site, tmp_path / "web"))
     facts = json.loads((copy / FACTS).read_text())

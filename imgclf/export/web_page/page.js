@@ -111,6 +111,10 @@ function percent(score) {
 /** Whether this browser gives the scores that were measured when the file was made. */
 async function check() {
   if (!model.examples.length) return;
+  if (!(await fetch(model.examples[0].image)).ok) { // somebody did not want to show them
+    element("examples").hidden = true;
+    return;
+  }
   let right = 0, off = 0;
   for (const example of model.examples) {
     const file = await fetch(example.image).then((answer) => answer.blob());
