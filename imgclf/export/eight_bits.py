@@ -82,7 +82,8 @@ class Judge:
 
     def __call__(self, recipe: str, content: bytes) -> Attempt:
         """What is lost."""
-        found = LiteModel(content).run(self.pixels).argmax(axis=1)
+        scores = LiteModel(content).run(self.pixels)
+        found = np.where(np.isfinite(scores).all(axis=1), scores.argmax(axis=1), -1)  # what is no number is wrong
         change = paired(self.expected == self.labels, found == self.labels)
         return Attempt(recipe, change.drop, float((found == self.expected).mean()))
 

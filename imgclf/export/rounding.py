@@ -19,6 +19,7 @@ Floats = NDArray[np.floating[Any]]
 
 STEPS = 127  # of int8 on either side of zero: TFLite's weights are symmetric
 DAMPING = 0.01  # of the mean second moment: without it inputs that never vary would be rounded as one likes
+MORE_DAMPING = (1.0, 10.0, 100.0)  # tried in turn where rounding errors have made the covariance indefinite
 
 
 def steps(rows: Floats) -> Floats:
@@ -44,10 +45,9 @@ def in_turn(rows: Floats, covariance: Floats) -> Floats:
         The weights, each a multiple of its row's step.
     """
     size = rows.shape[1]
-    damping = np.maximum(DAMPING * np.einsum("...ii->...i", covariance).mean(axis=-1), 1e-8)
-    inverse = np.linalg.inv(covariance + damping[..., None, None] * np.eye(size))
-    # rows of the upper factor: how the weights that are left answer for an error of one
-    factor = np.swapaxes(np.linalg.cholesky((inverse + np.swapaxes(inverse, -1, -2)) / 2), -1, -2)
+    factor = _answers(covariance)
+    if factor is None:
+        return nearest(rows)
     left, step, largest = rows.astype(np.float64), steps(rows), np.abs(rows).argmax(axis=1)
     rounded = np.empty_like(left)
     for at in range(size):
@@ -57,6 +57,24 @@ def in_turn(rows: Floats, covariance: Floats) -> Floats:
         error = (left[:, at] - rounded[:, at]) / answer[..., at]
         left[:, at + 1 :] -= error[:, None] * np.broadcast_to(answer, (len(rows), size))[:, at + 1 :]
     return rounded
+
+
+def _answers(covariance: Floats) -> Floats | None:
+    """How the weights that are left answer for an error of one in each: the upper factor of the inverse, row by row.
+
+    None where there is none: what is left of a covariance beside a mean that is a million times as large is noise.
+    """
+    size = covariance.shape[-1]
+    damping = np.maximum(DAMPING * np.einsum("...ii->...i", covariance).mean(axis=-1), 1e-8)
+    for more in MORE_DAMPING:
+        try:
+            inverse = np.linalg.inv(covariance + more * damping[..., None, None] * np.eye(size))
+            factor: Floats = np.linalg.cholesky((inverse + np.swapaxes(inverse, -1, -2)) / 2)
+        except np.linalg.LinAlgError:
+            continue
+        if np.isfinite(factor).all():
+            return np.swapaxes(factor, -1, -2)
+    return None
 
 
 def round_rows(rows: Floats, mean: Floats, second: Floats | None) -> tuple[Floats, Floats]:

@@ -61,3 +61,15 @@ def test_dead_inputs_and_rows_of_zeros() -> None:
     found = in_turn(rows, np.zeros((5, 5)))
     assert (found[0] == 0).all()
     np.testing.assert_allclose(found[1], nearest(rows)[1], atol=1e-12)
+
+
+@pytest.mark.parametrize("noise", [1e-3, 1e3])
+def test_a_mean_that_drowns_what_varies_is_no_error(noise: float) -> None:
+    """In float32 the covariance beside a channel of constantly 10,000 is noise, and may be of no real inputs at all."""
+    rows, given = np.random.default_rng(4).normal(size=(6, 12)), inputs(4)
+    covariance = np.cov(given.T, bias=True)
+    covariance[0, 0] = -noise
+    found = in_turn(rows, covariance)
+    count = found / steps(rows)[:, None]
+    np.testing.assert_allclose(count, np.rint(count), atol=1e-9)
+    assert np.abs(count).max() <= STEPS + 1e-9
