@@ -18,6 +18,7 @@ from imgclf.cut.features import LIBRARIES, fingerprint
 from imgclf.cut.room import make_room
 from imgclf.cut.store import Space
 from imgclf.data.imageset import ImageFile
+from imgclf.models.network import head_features
 from imgclf.predict import BATCH, Prediction, Predictor, Skipped, of_model
 
 Array = NDArray[np.float32]
@@ -85,14 +86,9 @@ def stored_predictor(plain: Predictor, model: Any, images: Sequence[ImageFile]) 
         model: that ends in a head of imgclf.
         images: inspected.
     """
-    last = model.layers[-1]
-    tensor = last.input
-    before = tensor._keras_history.operation
-    if isinstance(before, keras.layers.Dropout):
-        tensor = before.input
+    tensor = head_features(model)
     pooled = keras.Model(model.inputs[0], tensor)
-    vector = keras.Input(tensor.shape[1:])
-    head = keras.Model(vector, last(vector))
+    head = keras.Model(tensor, model.output)
     width = int(tensor.shape[1])
     identity = {"network": fingerprint(pooled), "source": "pixels.py, Keras", "size": plain.input_shape,
                 "versions": [metadata.version(name) for name in LIBRARIES]}  # fmt: skip

@@ -13,7 +13,7 @@ from imgclf import runs
 from imgclf.errors import InputError
 from imgclf.models.copies import copied
 from imgclf.models.files import load_keras_model
-from imgclf.models.network import HEADS, POOL
+from imgclf.models.network import POOL, head_features, head_layer
 
 
 def backbone_of_run(root: Path, image_size: tuple[int, int]) -> tuple[Any, Any]:
@@ -31,14 +31,11 @@ def backbone_of_run(root: Path, image_size: tuple[int, int]) -> tuple[Any, Any]:
     """
     path = root / runs.MODEL
     model = load_keras_model(path)
-    last = model.layers[-1]
-    if last.name not in HEADS or not isinstance(last, keras.layers.Dense):
+    last = head_layer(model)
+    if last is None:
         raise InputError(f"{path} does not end in a head of imgclf", "expected the folder of a run (--weights)")
-    features = last.input
+    features = head_features(model)
     before = features._keras_history.operation
-    if isinstance(before, keras.layers.Dropout):
-        features = before.input
-        before = features._keras_history.operation
     if before.name == POOL:
         features = before.input
     backbone = keras.Model(model.inputs[0], features, name="backbone")

@@ -10,7 +10,7 @@ from imgclf.errors import InputError
 from imgclf.models.copies import copied
 
 POOL = "pool"  # the layer at whose output the head stage cuts
-HEADS = ("scores", "probabilities")  # the last layer: of a multi-class model, of a binary one that is finished
+HEADS = ("scores", "probabilities")  # the dense layer: of a multi-class model, of a binary one that is finished
 
 
 @dataclass(frozen=True)
@@ -85,6 +85,25 @@ class Network:
         outputs = scores(self.features)
         scores.set_weights([np.concatenate([np.zeros_like(kernel), kernel], axis=1), np.concatenate([[0.0], bias])])
         return keras.Model(self.model.inputs[0], outputs, name="classifier")
+
+
+def head_layer(model: Any) -> Any:
+    """The dense layer of a finished model that gives the scores of the classes; None where it has none of imgclf's."""
+    heads = [layer for layer in model.layers if layer.name in HEADS and isinstance(layer, keras.layers.Dense)]
+    return heads[-1] if heads else None
+
+
+def head_features(model: Any) -> Any:
+    """The tensor `(N, F)` that the head of a finished model reads, before any dropout."""
+    features = head_layer(model).input
+    before = features._keras_history.operation
+    return before.input if isinstance(before, keras.layers.Dropout) else features
+
+
+def temper(model: Any, temperature: float) -> None:
+    """Divide the logits of a finished model by a temperature, within the weights of its head."""
+    head = head_layer(model)
+    head.set_weights([weights / temperature for weights in head.get_weights()])
 
 
 def load_head(network: Network, kernel: Any, bias: Any, classes: tuple[str, ...]) -> None:
