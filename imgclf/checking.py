@@ -110,7 +110,7 @@ def _by_keras(run: runs.Run, data: Path | None, from_file: bool) -> Reference:
         return _as_measured(run)
     images = measuring.proof_images(run) if data is None else measuring.labelled_images(data)
     found = evaluate(predict.load(run.root), images)
-    return Reference(run.classes, tuple(image.path for image in found.images), found.labels, found.probabilities)
+    return Reference(run.outputs, tuple(image.path for image in found.images), found.labels, found.probabilities)
 
 
 def _as_measured(run: runs.Run) -> Reference:
@@ -118,7 +118,7 @@ def _as_measured(run: runs.Run) -> Reference:
     with (run / runs.PREDICTIONS).open(encoding="utf-8", errors="surrogateescape", newline="") as handle:
         rows = {row["path"]: row for row in csv.DictReader(handle)}
     folder = Path(runs.read_json(run / runs.CONFIG)["data"]["folder"])
-    classes, index = run.classes, {name: number for number, name in enumerate(run.classes)}
+    classes, index = run.outputs, {name: number for number, name in enumerate(run.classes)}
     found = [(image, rows[name]) for image in measuring.test_images(run)
              if (name := image.path.relative_to(folder).as_posix()) in rows]  # fmt: skip
     if not found:

@@ -180,6 +180,18 @@ class TrainConfig:
         "auto", "Arithmetic of the training: mixed computes in float16, with weights in float32; auto does so on GPUs "
         "with tensor cores, never on a CPU. The finished model is float32.", TRAINING, choices=PRECISIONS,
     )  # fmt: skip
+    calibrate: bool = _setting(
+        True, "Divide the scores by one temperature, found on the validation images, so that 0.8 means right in 80 of "
+        "100; the answers stay what they are.", TRAINING,
+    )  # fmt: skip
+    unknown: bool = _setting(
+        False, "Let the model, and every file made of it, call an image unknown that is like none of the training.",
+        TRAINING,
+    )  # fmt: skip
+    coverage: float = _setting(
+        0.95, "With --unknown: the share of the validation images that must stay known.", TRAINING,
+        limits=Range(0.5, 1.0),
+    )  # fmt: skip
     l1: float = _setting(0.0, "L1 penalty on kernels.", TRAINING, limits=Range(0, 1))
     l2: float = _setting(0.0, "L2 penalty on kernels.", TRAINING, limits=Range(0, 1))
     label_smoothing: float | None = _setting(

@@ -16,7 +16,7 @@ from imgclf.data.imageset import ImageFile, ImageSet
 from imgclf.data.split_file import write_split
 from imgclf.data.stage import stage
 from imgclf.errors import Interrupted
-from imgclf.evaluation.evaluate import Evaluation, evaluate
+from imgclf.evaluation.evaluate import Evaluation, evaluate, trusted
 from imgclf.export import calibration
 from imgclf.export.catalog import FORMATS
 from imgclf.export.convert import Converter, convert, converter
@@ -136,6 +136,8 @@ def _finish(
     from imgclf.models.files import read_back, write_keras_model
 
     write_keras_model(trained.model, run / runs.MODEL)
+    if trained.calibration:
+        runs.write_json(run / runs.CALIBRATION, trained.calibration)
     if trained.interrupted:
         read_back(trained.model, run / runs.MODEL)
         run.set_state("interrupted")
@@ -151,6 +153,8 @@ def _finish(
         tested = seen if validated is None else validated
         runs.write_json(run / runs.METRICS, tested.metrics.to_json())
         tested.write(run / runs.PREDICTIONS, predictor.classes, images.root)
+        if trained.calibration:
+            runs.write_json(run / runs.CALIBRATION, {**trained.calibration, **trusted(trained.calibration, seen)})
         with step("converting for phones", len(config.formats), "files") as bar:
             made = converted.result()
             bar.update(len(made))

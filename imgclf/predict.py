@@ -58,7 +58,7 @@ class Predictor:
 
     Attributes:
         path: the file.
-        classes: class names in the order of the outputs.
+        classes: names of the outputs, in their order; the last is "unknown" where the model has a gate.
         input_shape: (height, width, channels) in pixels.
         scores: float32 `(n, height, width, channels)`, values 0..255, to float32 probabilities `(n, C)`.
     """
@@ -168,7 +168,9 @@ def _keras(path: Path, classes: tuple[str, ...] | None) -> Predictor:
 
 
 def of_model(path: Path, model: Any, classes: tuple[str, ...]) -> Predictor:
-    """The predictor of a Keras model in memory, read from `path`."""
+    """The predictor of a Keras model in memory, read from `path`; a gate's output is named here."""
+    if model.output_shape[1:] == (len(classes) + 1,) and is_gated(model):
+        classes = (*classes, runs.UNKNOWN)
     _check_outputs(path, tuple(model.output_shape[1:]), classes)
 
     def scores(images: Array) -> Array:
@@ -182,6 +184,14 @@ def of_model(path: Path, model: Any, classes: tuple[str, ...]) -> Predictor:
 
     height, width, channels = (int(side) for side in model.input_shape[1:])
     return Predictor(path, classes, (height, width, channels), scores)
+
+
+GATE = "gate"  # the layer that models/gate.py puts into a model that may say "unknown"
+
+
+def is_gated(model: Any) -> bool:
+    """Whether a Keras model may say "unknown"."""
+    return any(layer.name == GATE for layer in model.layers)
 
 
 def _check_outputs(path: Path, shape: tuple[Any, ...], classes: tuple[str, ...]) -> None:

@@ -29,6 +29,7 @@ SPLIT = "split.csv"
 CLASSES = "classes.txt"
 HISTORY = "history.csv"
 PREDICTIONS = "predictions.csv"
+CALIBRATION = "calibration.json"
 CROSS_VALIDATION = "cross_validation.json"
 MODEL = "model.keras"
 REPORT = "report.html"
@@ -38,6 +39,8 @@ STAGE = "stage"
 CHECKPOINTS = "checkpoints"
 LAYERS = "layers"
 LOCK = ".lock"
+
+UNKNOWN = "unknown"  # what a model with a gate calls an image that is none of its classes: its last output
 
 _UMASK = os.umask(0)  # the only way to read it is to set it
 os.umask(_UMASK)
@@ -237,8 +240,15 @@ class Run:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """The class names in the order of the model's outputs."""
+        """The names of the classes that were trained, in their order."""
         return read_classes(self / CLASSES)
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """The names of the model's outputs: the classes, and last `unknown` where the model has a gate."""
+        path = self / CALIBRATION
+        gated = path.is_file() and "unknown" in read_json(path)
+        return (*self.classes, UNKNOWN) if gated else self.classes
 
     @contextmanager
     def lock(self) -> Iterator[None]:

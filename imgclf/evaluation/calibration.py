@@ -15,8 +15,8 @@ Labels = NDArray[np.int64]
 
 BINS = 15  # as in the paper
 LEAST, MOST = 0.2, 10.0  # temperatures beyond are no calibration but a broken network
-# How far from 1 the logarithm of a temperature is before anything was seen: where a handful of images are all right, the
-# likelihood alone would make the network as sure as it can be. 300 images outweigh it a hundred times.
+# How far from 0 the logarithm of a temperature is before anything was seen: where a handful of images are all right,
+# the likelihood alone would make the network as sure as it can be. 300 images outweigh it a hundred times.
 PRIOR = 0.5
 TINY = 1e-12
 

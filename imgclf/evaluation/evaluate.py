@@ -1,7 +1,8 @@
 """A predictor on labelled images: metrics, and one row per image. May import predict, data/ and the ground modules."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,7 +10,9 @@ from numpy.typing import NDArray
 from imgclf import runs
 from imgclf.data.imageset import ImageFile, shown_path
 from imgclf.errors import InputError
-from imgclf.evaluation.metrics import Metrics, compute
+from imgclf.evaluation.calibration import compared
+from imgclf.evaluation.metrics import Metrics, compute, wilson
+from imgclf.evaluation.unknown import known_only
 from imgclf.predict import Predictor, Skipped
 from imgclf.progress import track
 
@@ -22,7 +25,7 @@ class Evaluation:
         metrics: over all images that could be read.
         images: those images, in their order.
         labels: their true class indices, int64 `(n,)`.
-        probabilities: float32 `(n, C)`.
+        probabilities: float32 `(n, C)`; with a gate `(n, C + 1)`, the last for "unknown", as the model gives them.
         skipped: images that could not be read.
     """
 
@@ -32,12 +35,34 @@ class Evaluation:
     probabilities: NDArray[np.float32]
     skipped: tuple[Skipped, ...]
 
+    @property
+    def gated(self) -> bool:
+        """Whether the model may say "unknown"."""
+        return self.probabilities.shape[1] > len(self.metrics.per_class)
+
+    @property
+    def of_classes(self) -> NDArray[np.float32]:
+        """Probabilities of the classes alone, `(n, C)`, which sum to 1."""
+        return known_only(self.probabilities) if self.gated else self.probabilities
+
+    @property
+    def known(self) -> int:
+        """How many images were not called unknown."""
+        if not self.gated:
+            return len(self.images)
+        return int((self.probabilities.argmax(axis=1) < self.probabilities.shape[1] - 1).sum())
+
     def write(self, path: Path, classes: tuple[str, ...], root: Path) -> Path:
-        """Write one row per image: path, true and predicted label, every probability, loss."""
+        """Write one row per image: path, true and predicted label, every probability, loss.
+
+        With a gate, label and loss are of the classes alone; the probabilities are as the model gives them.
+        """
         rows = []
-        for image, label, scores in zip(self.images, self.labels, self.probabilities, strict=True):
-            best = int(scores.argmax())
-            loss = -float(np.log(max(float(scores[label]), 1e-7)))
+        for image, label, scores, own in zip(
+            self.images, self.labels, self.probabilities, self.of_classes, strict=True
+        ):
+            best = int(own.argmax())
+            loss = -float(np.log(max(float(own[label]), 1e-7)))
             shown = shown_path(image.path, root)
             rows.append([shown, classes[label], classes[best], f"{scores[best]:.6f}", f"{loss:.6f}",
                          *(f"{score:.6f}" for score in scores)])  # fmt: skip
@@ -74,5 +99,26 @@ def evaluate(predictor: Predictor, images: tuple[ImageFile, ...]) -> Evaluation:
         raise InputError("none of the images could be read", "expected at least one image with a known class")
     labels = np.array([index[image.label] for image in kept], np.int64)
     probabilities = np.array(scores, np.float32)
-    metrics = compute(labels, probabilities, predictor.classes)
+    classes = predictor.classes
+    if classes[-1] == runs.UNKNOWN and len(classes) - 1 not in labels:  # a gate, not a class of that name
+        metrics = compute(labels, known_only(probabilities), classes[:-1])
+    else:
+        metrics = compute(labels, probabilities, classes)
     return Evaluation(metrics, tuple(kept), labels, probabilities, tuple(skipped))
+
+
+def trusted(calibration: dict[str, Any], found: Evaluation) -> dict[str, Any]:
+    """What calibration.json says of images that were measured on: the calibration error, and who stays known.
+
+    Args:
+        calibration: what the training found.
+        found: of the model that came out of it.
+    """
+    told: dict[str, Any] = {}
+    if "temperature" in calibration:
+        told["test"] = asdict(compared(found.of_classes, found.labels, calibration["temperature"]))
+    if "unknown" in calibration:
+        low, high = wilson(found.known, len(found.images))
+        tested = {"n": len(found.images), "known": found.known, "low": low, "high": high}
+        told["unknown"] = {**calibration["unknown"], "test": tested}
+    return told

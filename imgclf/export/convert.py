@@ -68,7 +68,7 @@ def convert(
     if not formats:
         return {}
     folder = run / runs.EXPORTS
-    runs.write_classes(folder / runs.CLASSES, run.classes)
+    runs.write_classes(folder / runs.CLASSES, run.outputs)
     files = {name: folder / FORMATS[name].file for name in formats}
     try:
         if child is not None:

@@ -30,7 +30,7 @@ def describe(run: runs.Run, made: Mapping[str, Made], metrics: Metrics | None) -
         content = file.path.read_bytes()
         model = LiteModel(content, file.path.name)
         height, width, channels = model.input_shape
-        labels = labelled(model.output_shape[0], run.classes)
+        labels = labelled(model.output_shape[0], run.outputs)
         # scaling is in the graph: apps hand over pixels as they are
         metadata = Metadata(labels=labels, mean=(0.0,), std=(1.0,), grey=channels == 1, size=(width, height), **facts)
         with runs.writing(file.path) as temporary:

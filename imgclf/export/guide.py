@@ -37,7 +37,7 @@ def write_guide(run: runs.Run) -> Path | None:
     files = found["files"]
     text = _environment().get_template("guide.md.j2").render(
         file=files[name], kind=FORMATS[name], files=files, formats=FORMATS, keras=found["keras"],
-        classes=[_text(label) for label in run.classes], run=_text(run.root.name), golden=GOLDEN,
+        classes=[_text(label) for label in run.outputs], run=_text(run.root.name), golden=GOLDEN,
         android=TASKS_ANDROID, web=VERSION,
     )  # fmt: skip
     return runs.write_text(folder / NAME, text)

@@ -10,8 +10,7 @@ import numpy as np
 
 from imgclf.models.network import HEADS, head_features, head_layer
 
-UNKNOWN = "unknown"
-GATE = "gate"  # the layer whose output says how sure it is that the image is known
+GATE = "gate"  # the layer whose output says how sure it is that the image is known; predict.py looks for it
 
 
 def with_gate(model: Any, prototypes: Any, cosine: float, energy: float, offset: float) -> Any:
@@ -48,8 +47,3 @@ def with_gate(model: Any, prototypes: Any, cosine: float, energy: float, offset:
     strange = keras.layers.Rescaling(-1.0, offset=1.0, dtype="float32", name="strange")(opened)
     output = keras.layers.Concatenate(dtype="float32", name="with_unknown")([known, strange])
     return keras.Model(model.inputs[0], output, name="classifier")
-
-
-def is_gated(model: Any) -> bool:
-    """Whether a model may say "unknown"."""
-    return any(layer.name == GATE for layer in model.layers)

@@ -95,9 +95,15 @@ def head_layer(model: Any) -> Any:
 
 def head_features(model: Any) -> Any:
     """The tensor `(N, F)` that the head of a finished model reads, before any dropout."""
-    features = head_layer(model).input
+    features = _read_by(model, head_layer(model))
     before = features._keras_history.operation
-    return before.input if isinstance(before, keras.layers.Dropout) else features
+    return _read_by(model, before) if isinstance(before, keras.layers.Dropout) else features
+
+
+def _read_by(model: Any, layer: Any) -> Any:
+    """The tensor that a layer reads in this model; layers are shared with the models that a network is cut into."""
+    inside = {node for nodes in model._nodes_by_depth.values() for node in nodes}
+    return next(node for node in layer._inbound_nodes if node in inside).input_tensors[0]
 
 
 def temper(model: Any, temperature: float) -> None:

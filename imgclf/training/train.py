@@ -3,7 +3,7 @@
 `train(StagedSet, TrainConfig) -> Trained` is the whole of it; the run folder is not touched here.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,7 @@ from imgclf.training.range_test import RangeTest
 from imgclf.training.scratch import train_from_scratch
 from imgclf.training.session import Data, Keeper, Session, Watch
 from imgclf.training.transfer import train_transfer
+from imgclf.training.trust import features_by_keras, make_trustworthy
 
 TRANSFER = Recipe()  # what fine-tuning uses where nothing else is said
 
@@ -56,6 +57,8 @@ class Trained:
         interrupted: Ctrl-C ended it early.
         range_test: the curve that the learning rate was chosen by, where one was.
         head: weight decay and dropout of a head on features that nothing changed afterwards.
+        calibration: what the probabilities were divided by and what they are worth, what is known of a gate; empty
+            where there is neither.
     """
 
     model: Any
@@ -66,6 +69,7 @@ class Trained:
     interrupted: bool = False
     range_test: RangeTest | None = None
     head: dict[str, float] | None = None
+    calibration: dict[str, Any] = field(default_factory=dict)
 
 
 def train(
@@ -93,6 +97,10 @@ def train(
     row = backbones.get(config.backbone)
     size = config.image_size or row.default_size
     backbones.check_size(row, size)
+    if config.unknown and runs.UNKNOWN in staged.classes:
+        raise InputError(
+            f"--unknown beside a class that is called {runs.UNKNOWN!r}", "rename the class, or leave it out"
+        )
     if config.start_size is not None:
         backbones.check_size(row, config.start_size)
         if config.start_size >= size:
@@ -125,17 +133,22 @@ def train(
     try:
         if weights is None:
             session.within_memory(lambda: train_from_scratch(session, row.recipe))
+            features = features_by_keras(session)
         else:
             session.note(f"weights: {weights.origin}" + (f" ({weights.note})" if weights.note else ""))
             frozen = freeze_batchnorm(network.backbone)
             session.note(f"BatchNorm of the backbone stays frozen ({plural(frozen, 'layer')})")
-            train_transfer(session, row, given)
+            features = train_transfer(session, row, given)
     except StageInterrupted:
         if not any(epoch.kept for epoch in session.history):
             raise KeyboardInterrupt from None
         interrupted = True
+    model, trust = in_float32(network.finished()), {}
+    if not interrupted:
+        model, trust = make_trustworthy(session, model, features)
     return Trained(
-        model=in_float32(network.finished()),
+        model=model,
+        calibration=trust,
         config=session.config if weights is None else _as_given(session.config, given, settled),
         history=tuple(session.history),
         notes=tuple(session.notes),

@@ -23,15 +23,19 @@ from imgclf.training.head_stage import train_head
 from imgclf.training.plan import TransferPlan, plan_transfer
 from imgclf.training.session import Session
 from imgclf.training.teacher import taught
+from imgclf.training.trust import Features, features_by_keras, features_from
 
 
-def train_transfer(session: Session, row: Backbone, given: TrainConfig) -> None:
+def train_transfer(session: Session, row: Backbone, given: TrainConfig) -> Features:
     """Both stages; those that a checkpoint has already are not repeated.
 
     Args:
         session: of the training.
         row: of the table.
         given: the settings as the user gave them; what is left open has values of its own in the head stage.
+
+    Returns:
+        What gives the pooled features of the trained network.
     """
     cut = cut_layer(row, session.config.unfreeze, session.network.backbone)  # a wrong one is said before any work
     plan = plan_transfer(session.config, row, cut, session.network, session.data.train.count)
@@ -53,6 +57,9 @@ def train_transfer(session: Session, row: Backbone, given: TrainConfig) -> None:
         if base is not None and session.keeper.folder is not None and session.config.folds is None:
             # for the run that will continue this one
             pooled(session, base, plan.cut.layer, 1)
+    if plan.epochs and base is None:
+        return features_by_keras(session)
+    return features_from(session, base, plan.cut.layer)
 
 
 def _within_cache(session: Session, plan: TransferPlan) -> TransferPlan:

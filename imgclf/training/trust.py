@@ -1,0 +1,95 @@
+"""After the training: probabilities that mean what they say, and a gate for what is unknown. May import TensorFlow.
+
+Both are found on the validation images and become part of the model, so that every file made of it has them.
+"""
+
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from imgclf.cut.features import Wanted, compute
+from imgclf.evaluation.calibration import compared, fit_temperature
+from imgclf.evaluation.metrics import wilson
+from imgclf.evaluation.unknown import fit_gate, gated, softmax
+from imgclf.models.gate import with_gate
+from imgclf.models.network import head_layer, temper
+from imgclf.progress import step
+from imgclf.training.above import Base, pixels
+from imgclf.training.session import Session
+
+Array = NDArray[np.float32]
+# Part to pooled features `(n, F)` of the trained network, for its images as they are.
+Features = Callable[[str], Array]
+
+
+def features_from(session: Session, base: Base | None, layer: str | None) -> Features:
+    """Pooled features by the store: from what is below a cut, or from the pixels where nothing but the head trained."""
+
+    def read(part: str) -> Array:
+        network = session.network
+        source = pixels(session, part) if base is None or layer is None else base[0 if part == "train" else 1]
+        model = network.pooled if base is None or layer is None else network.between(layer)
+        with step("looking at the images once more", source.count) as bar:
+            (found,) = compute(model, f"trained, {part}", [Wanted(source, [0])], bar)
+        return np.asarray(found.array(), np.float32)
+
+    return read
+
+
+def features_by_keras(session: Session) -> Features:
+    """Pooled features of a network that trained as a whole, by Keras' own forward pass."""
+
+    def read(part: str) -> Array:
+        images = session.data.train if part == "train" else session.data.val
+        model = session.network.pooled
+        rows = [np.asarray(model.predict_on_batch(batch), np.float32) for batch, _ in images.in_order()]
+        return np.concatenate(rows)
+
+    return read
+
+
+def make_trustworthy(session: Session, model: Any, features: Features) -> tuple[Any, dict[str, Any]]:
+    """Calibrate a finished model and, where the settings ask for it, put a gate behind it.
+
+    Args:
+        session: of the training.
+        model: image to probabilities `(N, C)`; its head may be changed.
+        features: of the images.
+
+    Returns:
+        The model, and what was found, for calibration.json; empty where nothing was asked for.
+    """
+    config, facts = session.config, {}
+    if not (config.calibrate or config.unknown):
+        return model, facts
+    labels = {part: np.array([image.label for image in session.data.staged.parts[part]]) for part in ("train", "val")}
+    val = features("val")
+    if config.calibrate:
+        before = softmax(_logits(model, val))
+        temperature = fit_temperature(before, labels["val"])
+        temper(model, temperature)
+        found = compared(softmax(_logits(model, val)), labels["val"], temperature)
+        facts = {"temperature": temperature, "validation": asdict(found)}
+        session.note(f"calibration: temperature {temperature:.2f}, calibration error {found.ece_before:.3f} -> "
+                     f"{found.ece_after:.3f} on {found.n} validation images")  # fmt: skip
+    if config.unknown:
+        logits = _logits(model, val)
+        gate = fit_gate(features("train"), labels["train"], val, logits, coverage=config.coverage, seed=config.seed)
+        model = with_gate(model, gate.prototypes, gate.cosine, gate.energy, gate.offset)
+        known = int((gated(softmax(logits), gate(val, logits)).argmax(axis=1) < logits.shape[1]).sum())
+        low, high = wilson(known, len(val))
+        facts["unknown"] = {"coverage_asked": config.coverage, "prototypes": len(gate.prototypes),
+                            "validation": {"n": len(val), "known": known, "low": low, "high": high}}  # fmt: skip
+        session.note(f"unknown: {known} of {len(val)} validation images stay known ({config.coverage:.0%} asked for), "
+                     f"by {len(gate.prototypes)} prototypes")  # fmt: skip
+    return model, facts
+
+
+def _logits(model: Any, features: Array) -> NDArray[np.float64]:
+    kernel, bias = (keras.ops.convert_to_numpy(value).astype(np.float64) for value in head_layer(model).weights)
+    logits: NDArray[np.float64] = features @ kernel + bias
+    return logits
