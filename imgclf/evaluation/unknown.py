@@ -23,6 +23,7 @@ IMAGES_EACH = 10  # training images that a prototype must stand for
 ENERGY = 0.5  # weight of the energy against the cosine, both in standard deviations of the validation images
 WIDTH = 0.25  # of the passage from unknown to known, in the same units
 COVERAGE = 0.95
+LEAST_SPREAD = (2e-3, 2e-2)  # of cosines and energies: below, the rounding of a float32 would open and shut the gate
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ def fit_gate(
     """
     prototypes = np.concatenate([_centres(unit(train[labels == label]), seed) for label in np.unique(labels)])
     cosines, energies = nearest(val, prototypes), energy(val_logits)
-    spread = [max(float(values.std()), 1e-6) for values in (cosines, energies)]
+    spread = [max(float(values.std()), least) for values, least in zip((cosines, energies), LEAST_SPREAD, strict=True)]
     a, b = 1 / (spread[0] * WIDTH), ENERGY / (spread[1] * WIDTH)
     # `unknown` wins where 1 - g > g * p: where the logit of g is below -log p
     sure = a * cosines + b * energies + np.log(softmax(val_logits).max(axis=1))

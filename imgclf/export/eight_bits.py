@@ -26,6 +26,8 @@ Pixels = NDArray[Any]
 LARGEST = 1280  # weights of an output that are rounded one after the other; what that costs grows by their cube
 FLOAT_SHARES = (0.1, 0.25, 0.5)  # of the operators, those that eight bits hurt most, tried until it is good enough
 PIXELS = (0.0, 255.0)
+# Operators of the layers that read the features, in a model with a gate for unknown images (models/gate.py).
+BEHIND_FEATURES = re.compile(r"/(direction|prototypes|scores)(_\d+)?/")
 DEQUANTIZE_VERSION = 2  # of the operator: the first that knows int8; uint8 it always knew
 
 
@@ -192,6 +194,9 @@ def _written(
 def _after_the_last_layer(model: FloatModel) -> list[str]:
     """Softmax and the like: probabilities in steps of 1/256 would tie, and cost more than they save."""
     names, layers = [name for _, name in model.operators], model.layers
+    behind = [at for at, name in enumerate(names) if BEHIND_FEATURES.search(name)]
+    if any("/gate" in name for name in names) and behind:  # a few numbers, whose differences open and shut it
+        return names[behind[0] :]
     return names[names.index(layers[-1].name) + 1 :] if layers else names
 
 

@@ -1,0 +1,93 @@
+"""A training with --unknown, from the command line to every file that comes out of it."""
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from imgclf import predict, runs
+from imgclf.evaluation.calibration import tempered
+from imgclf.models.tflite_metadata import read_file
+from tests.conftest import TINY, imgclf_here
+
+
+@pytest.fixture(scope="module")
+def trained(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("unknown") / "run"
+    done = imgclf_here("train", photos, "--out", out, *TINY, "--image-size", 48, "--unknown", "--coverage", "0.9",
+                       "--formats", "float16,int8")  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "validation images stay known (90% asked for)" in done.stderr
+    return out
+
+
+def test_every_file_says_unknown(trained: Path, photos: Path) -> None:
+    run = runs.Run.open(trained)
+    assert run.outputs == (*run.classes, "unknown")
+    keras_scores = None
+    for path in (trained, trained / "exports" / "model_float16.tflite"):
+        predictor = predict.load(path)
+        assert predictor.classes == run.outputs
+        rows = list(predictor.each(sorted((photos / "disc").glob("*.png"))))
+        scores = np.array([row.scores for row in rows if isinstance(row, predict.Prediction)])
+        np.testing.assert_allclose(scores.sum(axis=1), 1, atol=1e-4)
+        keras_scores = scores if keras_scores is None else keras_scores
+        np.testing.assert_allclose(scores, keras_scores, atol=0.05)
+    metadata = read_file(trained / "exports" / "model_int8.tflite")
+    assert metadata is not None and metadata.labels == run.outputs
+    assert runs.read_classes(trained / "exports" / "classes.txt") == run.outputs
+    files = runs.read_json(trained / "exports" / "verify.json")["files"]
+    assert not files["float16"]["faults"] and files["float16"]["mediapipe"]["agreement"] > 0.9
+
+
+def test_the_accuracy_is_of_the_classes_and_coverage_stands_beside_it(trained: Path) -> None:
+    metrics = runs.read_json(trained / runs.METRICS)
+    facts = runs.read_json(trained / runs.CALIBRATION)
+    assert [row["label"] for row in metrics["per_class"]] == list(runs.Run.open(trained).classes)
+    assert facts["unknown"]["test"]["n"] == metrics["n"]
+    with (trained / runs.PREDICTIONS).open(newline="") as handle:
+        rows = list(csv.DictReader(handle))
+    assert sum(row["label"] == row["prediction"] for row in rows) == round(metrics["accuracy"] * metrics["n"])
+    outputs = runs.Run.open(trained).outputs
+    best = [max(outputs, key=lambda name: float(row[f"p:{name}"])) for row in rows]
+    assert sum(name != "unknown" for name in best) == facts["unknown"]["test"]["known"]
+    again = imgclf_here("evaluate", trained, "--format", "json")
+    assert again.returncode == 0 and f'"accuracy": {metrics["accuracy"]}' in again.stdout
+    assert imgclf_here("verify", trained).returncode == 0
+
+
+def test_a_strange_picture_is_unknown(trained: Path, tmp_path: Path) -> None:
+    from PIL import Image
+
+    Image.fromarray(np.full((48, 48, 3), (255, 0, 255), np.uint8)).save(tmp_path / "magenta.png")
+    done = imgclf_here("predict", trained, tmp_path / "magenta.png")
+    assert "unknown" in done.stdout
+
+
+def test_a_class_of_that_name_is_refused(photos: Path, tmp_path: Path) -> None:
+    import shutil
+
+    shutil.copytree(photos, tmp_path / "photos")
+    (tmp_path / "photos" / "frame").rename(tmp_path / "photos" / "unknown")
+    done = imgclf_here("train", tmp_path / "photos", "--out", tmp_path / "run", *TINY, "--unknown")
+    assert done.returncode == 2 and "rename the class" in done.stderr
+
+
+def test_probabilities_are_calibrated_in_every_file(run: Path, photos: Path) -> None:
+    """Of an ordinary training: what was divided by is in the weights, and the answers are as they were."""
+    facts = runs.read_json(run / runs.CALIBRATION)
+    assert facts["temperature"] > 0 and facts["validation"]["n"] > 0 and facts["test"]["n"] > 0
+    assert "unknown" not in facts and runs.Run.open(run).outputs == runs.Run.open(run).classes
+    files = sorted((photos / "frame").glob("*.png"))
+
+    def scores(path: Path) -> Any:
+        return np.array([row.scores for row in predict.load(path).each(files)])  # type: ignore[union-attr]
+
+    np.testing.assert_allclose(scores(run / "exports" / "model_float32.tflite"), scores(run), atol=1e-3)
+    with (run / runs.PREDICTIONS).open(newline="") as handle:
+        rows = list(csv.DictReader(handle))
+    own = np.array([[float(row[f"p:{name}"]) for name in runs.Run.open(run).classes] for row in rows])
+    before = tempered(own, 1 / facts["temperature"])
+    assert (before.argmax(axis=1) == own.argmax(axis=1)).all()
