@@ -184,6 +184,10 @@ class TrainConfig:
         True, "Divide the scores by one temperature, found on the validation images, so that 0.8 means right in 80 of "
         "100; the answers stay what they are.", TRAINING,
     )  # fmt: skip
+    threshold: str = _setting(
+        "0.5", "Of two classes: when the second is named. f1, recall>=0.95 or precision>=0.95 find the probability on "
+        "the validation images, a number is one; it becomes part of the model.", TRAINING,
+    )  # fmt: skip
     unknown: bool = _setting(
         False, "Let the model, and every file made of it, call an image unknown that is like none of the training.",
         TRAINING,

@@ -13,6 +13,7 @@ from imgclf import predict, runs
 from imgclf.config import TrainConfig
 from imgclf.continuing import COMPARISON, compare, to_json
 from imgclf.data.imageset import ImageFile, ImageSet
+from imgclf.data.scan import strange_images
 from imgclf.data.split_file import write_split
 from imgclf.data.stage import stage
 from imgclf.errors import Interrupted
@@ -154,7 +155,9 @@ def _finish(
         runs.write_json(run / runs.METRICS, tested.metrics.to_json())
         tested.write(run / runs.PREDICTIONS, predictor.classes, images.root)
         if trained.calibration:
-            runs.write_json(run / runs.CALIBRATION, {**trained.calibration, **trusted(trained.calibration, seen)})
+            strange = predictor.each(strange_images(images.root)) if "unknown" in trained.calibration else ()
+            told = trusted(trained.calibration, seen, [row for row in strange if isinstance(row, predict.Prediction)])
+            runs.write_json(run / runs.CALIBRATION, {**trained.calibration, **told})
         with step("converting for phones", len(config.formats), "files") as bar:
             made = converted.result()
             bar.update(len(made))

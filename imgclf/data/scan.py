@@ -9,7 +9,7 @@ import os
 import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from imgclf.data.imageset import PARTS, ImageFile, ImageSet, Part
@@ -27,6 +27,8 @@ PART_NAMES: dict[str, Part] = {
 }
 
 # What operating systems and tools leave behind; also everything that begins with a dot.
+STRANGE_FOLDER = "_unknown"
+STRANGE = f"image in {STRANGE_FOLDER}, of no class"
 JUNK = {"thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx", "@eadir", "$recycle.bin", "icon\r", "__pycache__"}
 
 # Known not to be photos, so not opened. Camera raws are TIFFs inside, of which a reader would find the thumbnail.
@@ -68,6 +70,7 @@ def scan(folder: str | Path) -> ImageSet:
     _require_folder(root)
     ignored = _Ignored()
     top = _look_through(_list(str(root), os.path.realpath(root), ignored), ignored)
+    top = _without_strange(top, ignored)
     parts = _ready_made(root, top, ignored)
     if parts:
         ignored.add(BESIDE_PARTS, (folder.path for folder in top.folders if not _is_part(folder)))
@@ -75,7 +78,7 @@ def scan(folder: str | Path) -> ImageSet:
     images: list[tuple[int, str, str, Part]] = []
     for part, listing in parts or [("", top)]:
         ignored.add(OUTSIDE, listing.images)
-        for entry in listing.folders:
+        for entry in _without_strange(listing, ignored).folders:
             label = class_name(entry.name)
             order = PARTS.index(part) if part else 0
             found = list(_images_below(entry, ignored))
@@ -93,6 +96,19 @@ def class_name(name: str) -> str:
     """The class that a folder or a cell of a table names: NFC, on one line, Unicode, as a model's files need it."""
     unicode = name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
     return " ".join(unicodedata.normalize("NFC", unicode).splitlines())
+
+
+def strange_images(root: Path) -> list[Path]:
+    """Images that are of no class, from the folder _unknown of a folder of images; a gate is measured on them."""
+    return find_image_files(root / STRANGE_FOLDER) if (root / STRANGE_FOLDER).is_dir() else []
+
+
+def _without_strange(listing: "_Listing", ignored: "_Ignored") -> "_Listing":
+    """The listing without the folder of images that are of no class."""
+    for folder in listing.folders:
+        if folder.name == STRANGE_FOLDER:
+            ignored.add(STRANGE, _images_below(folder))
+    return replace(listing, folders=tuple(folder for folder in listing.folders if folder.name != STRANGE_FOLDER))
 
 
 def find_image_files(folder: Path) -> list[Path]:

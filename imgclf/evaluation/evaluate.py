@@ -1,5 +1,6 @@
 """A predictor on labelled images: metrics, and one row per image. May import predict, data/ and the ground modules."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from imgclf.errors import InputError
 from imgclf.evaluation.calibration import compared
 from imgclf.evaluation.metrics import Metrics, compute, wilson
 from imgclf.evaluation.unknown import known_only
-from imgclf.predict import Predictor, Skipped
+from imgclf.predict import Prediction, Predictor, Skipped
 from imgclf.progress import track
 
 
@@ -107,12 +108,13 @@ def evaluate(predictor: Predictor, images: tuple[ImageFile, ...]) -> Evaluation:
     return Evaluation(metrics, tuple(kept), labels, probabilities, tuple(skipped))
 
 
-def trusted(calibration: dict[str, Any], found: Evaluation) -> dict[str, Any]:
+def trusted(calibration: dict[str, Any], found: Evaluation, strange: Sequence[Prediction] = ()) -> dict[str, Any]:
     """What calibration.json says of images that were measured on: the calibration error, and who stays known.
 
     Args:
         calibration: what the training found.
         found: of the model that came out of it.
+        strange: what it says of images of no class.
     """
     told: dict[str, Any] = {}
     if "temperature" in calibration:
@@ -121,4 +123,8 @@ def trusted(calibration: dict[str, Any], found: Evaluation) -> dict[str, Any]:
         low, high = wilson(found.known, len(found.images))
         tested = {"n": len(found.images), "known": found.known, "low": low, "high": high}
         told["unknown"] = {**calibration["unknown"], "test": tested}
+        if strange:
+            rejected = sum(row.label == runs.UNKNOWN for row in strange)
+            low, high = wilson(rejected, len(strange))
+            told["unknown"]["strange"] = {"n": len(strange), "rejected": rejected, "low": low, "high": high}
     return told

@@ -15,6 +15,7 @@ from imgclf import runs
 from imgclf.config import TrainConfig
 from imgclf.data.imageset import StagedSet
 from imgclf.errors import InputError
+from imgclf.evaluation.threshold import PLAIN, Rule
 from imgclf.models import augmentation, backbones
 from imgclf.models.build import (
     PixelStatistics,
@@ -97,6 +98,8 @@ def train(
     row = backbones.get(config.backbone)
     size = config.image_size or row.default_size
     backbones.check_size(row, size)
+    if config.threshold != PLAIN and Rule.parse(config.threshold) and len(staged.classes) != 2:
+        raise InputError(f"--threshold is for two classes, these are {len(staged.classes)}", "leave it out")
     if config.unknown and runs.UNKNOWN in staged.classes:
         raise InputError(
             f"--unknown beside a class that is called {runs.UNKNOWN!r}", "rename the class, or leave it out"

@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from imgclf.cut.features import Wanted, compute
 from imgclf.evaluation.calibration import compared, fit_temperature
 from imgclf.evaluation.metrics import wilson
+from imgclf.evaluation.threshold import PLAIN, Rule, choose, offset
 from imgclf.evaluation.unknown import fit_gate, gated, softmax
 from imgclf.models.gate import with_gate
-from imgclf.models.network import head_layer, temper
+from imgclf.models.network import head_layer, shift, temper
 from imgclf.progress import step
 from imgclf.training.above import Base, pixels
 from imgclf.training.session import Session
@@ -53,7 +54,7 @@ def features_by_keras(session: Session) -> Features:
 
 
 def make_trustworthy(session: Session, model: Any, features: Features) -> tuple[Any, dict[str, Any]]:
-    """Calibrate a finished model and, where the settings ask for it, put a gate behind it.
+    """Calibrate a finished model, move its threshold and put a gate behind it, where the settings ask for it.
 
     Args:
         session: of the training.
@@ -64,7 +65,7 @@ def make_trustworthy(session: Session, model: Any, features: Features) -> tuple[
         The model, and what was found, for calibration.json; empty where nothing was asked for.
     """
     config, facts = session.config, {}
-    if not (config.calibrate or config.unknown):
+    if not (config.calibrate or config.unknown or config.threshold != PLAIN):
         return model, facts
     labels = {part: np.array([image.label for image in session.data.staged.parts[part]]) for part in ("train", "val")}
     val = features("val")
@@ -76,6 +77,13 @@ def make_trustworthy(session: Session, model: Any, features: Features) -> tuple[
         facts = {"temperature": temperature, "validation": asdict(found)}
         session.note(f"calibration: temperature {temperature:.2f}, calibration error {found.ece_before:.3f} -> "
                      f"{found.ece_after:.3f} on {found.n} validation images")  # fmt: skip
+    if config.threshold != PLAIN:
+        rule, names = Rule.parse(config.threshold), session.network.classes
+        threshold = choose(rule, softmax(_logits(model, val))[:, 1], labels["val"])
+        shift(model, offset(threshold))
+        facts["threshold"] = {"class": names[1], "value": threshold, "rule": config.threshold, "n": len(val)}
+        session.note(f"threshold: {names[1]} is named from a probability of {threshold:.3f} on ({config.threshold} on "
+                     f"{len(val)} validation images)")  # fmt: skip
     if config.unknown:
         logits = _logits(model, val)
         gate = fit_gate(features("train"), labels["train"], val, logits, coverage=config.coverage, seed=config.seed)

@@ -1,11 +1,13 @@
 """A training with --unknown, from the command line to every file that comes out of it."""
 
 import csv
+import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from imgclf import predict, runs
 from imgclf.evaluation.calibration import tempered
@@ -15,11 +17,18 @@ from tests.conftest import TINY, imgclf_here
 
 @pytest.fixture(scope="module")
 def trained(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("unknown") / "run"
-    done = imgclf_here("train", photos, "--out", out, *TINY, "--image-size", 48, "--unknown", "--coverage", "0.9",
-                       "--formats", "float16,int8")  # fmt: skip
+    folder = tmp_path_factory.mktemp("unknown")
+    shutil.copytree(photos, folder / "photos")
+    (folder / "photos" / "_unknown" / "deep").mkdir(parents=True)
+    for number in range(6):
+        colours = np.random.default_rng(number).integers(0, 256, 3).astype(np.uint8)
+        Image.fromarray(np.tile(colours, (48, 48, 1))).save(folder / "photos" / "_unknown" / "deep" / f"{number}.png")
+    out = folder / "run"
+    done = imgclf_here("train", folder / "photos", "--out", out, *TINY, "--image-size", 48, "--unknown",
+                       "--coverage", "0.9", "--formats", "float16,int8")  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "validation images stay known (90% asked for)" in done.stderr
+    assert "image in _unknown, of no class" in done.stderr
     return out
 
 
@@ -47,6 +56,8 @@ def test_the_accuracy_is_of_the_classes_and_coverage_stands_beside_it(trained: P
     facts = runs.read_json(trained / runs.CALIBRATION)
     assert [row["label"] for row in metrics["per_class"]] == list(runs.Run.open(trained).classes)
     assert facts["unknown"]["test"]["n"] == metrics["n"]
+    strange = facts["unknown"]["strange"]
+    assert strange["n"] == 6 and strange["rejected"] >= 5 and 0 < strange["low"] < strange["high"] <= 1
     with (trained / runs.PREDICTIONS).open(newline="") as handle:
         rows = list(csv.DictReader(handle))
     assert sum(row["label"] == row["prediction"] for row in rows) == round(metrics["accuracy"] * metrics["n"])
@@ -59,16 +70,12 @@ def test_the_accuracy_is_of_the_classes_and_coverage_stands_beside_it(trained: P
 
 
 def test_a_strange_picture_is_unknown(trained: Path, tmp_path: Path) -> None:
-    from PIL import Image
-
     Image.fromarray(np.full((48, 48, 3), (255, 0, 255), np.uint8)).save(tmp_path / "magenta.png")
     done = imgclf_here("predict", trained, tmp_path / "magenta.png")
     assert "unknown" in done.stdout
 
 
 def test_a_class_of_that_name_is_refused(photos: Path, tmp_path: Path) -> None:
-    import shutil
-
     shutil.copytree(photos, tmp_path / "photos")
     (tmp_path / "photos" / "frame").rename(tmp_path / "photos" / "unknown")
     done = imgclf_here("train", tmp_path / "photos", "--out", tmp_path / "run", *TINY, "--unknown")
