@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from imgclf.cli.main import common_options
-from imgclf.progress import printable, warn
+from imgclf.progress import plural, printable, warn
 
 
 @click.command(short_help="Measure a model on labelled images.")
@@ -68,7 +68,9 @@ def command(
         click.echo(found.metrics)
         if slices is not None:
             click.echo()
-            click.echo("\n".join(printable(str(each)) for each in slices) or "no groups to compare")
+            click.echo(
+                "\n".join(printable(str(each)) for each in slices) or "no groups of 10 images or more to compare"
+            )
     for skipped in found.skipped:
         warn(f"{skipped.path}: {skipped.reason}")
     checked = [gate.check(found.metrics) for gate in gates]
@@ -77,6 +79,7 @@ def command(
             click.echo(printable(f"holds: {line}"), err=output == "json")
     failed = [line for holds, line in checked if not holds]
     if found.skipped:
-        failed.append(f"{len(found.skipped)} images could not be read and were left out")
+        count = len(found.skipped)
+        failed.append(f"{plural(count, 'image')} could not be read and {'was' if count == 1 else 'were'} left out")
     if failed:
         raise CheckFailed("; ".join(failed))
