@@ -1,6 +1,7 @@
 """A predictor on labelled images: metrics, and one row per image. May import predict, data/ and the ground modules."""
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -9,10 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgclf import runs
-from imgclf.data.imageset import ImageFile, shown_path
+from imgclf.data.imageset import ImageFile, ImageSet, shown_path
+from imgclf.data.inspect import inspect
+from imgclf.data.scan import class_name
 from imgclf.errors import InputError
-from imgclf.evaluation.calibration import compared
 from imgclf.evaluation.metrics import Metrics, compute, wilson
+from imgclf.evaluation.slices import Properties, Slice, find_slices
+from imgclf.evaluation.temperature import compared
 from imgclf.evaluation.unknown import known_only
 from imgclf.predict import Prediction, Predictor, Skipped
 from imgclf.progress import track
@@ -69,6 +73,46 @@ class Evaluation:
                          *(f"{score:.6f}" for score in scores)])  # fmt: skip
         header = ["path", "label", "prediction", "probability", "loss", *(f"p:{name}" for name in classes)]
         return runs.write_csv(path, header, rows)
+
+    def slices(self) -> tuple[Slice, ...]:
+        """How the model fares on groups of the images: by size, brightness, shape, colour and sub-folder."""
+        return find_slices(self.probabilities.argmax(axis=1) == self.labels, properties_of(self.images))
+
+
+def properties_of(images: Sequence[ImageFile]) -> Properties:
+    """What is known of images beside their class; only those that no check or training has seen yet are decoded.
+
+    Args:
+        images: inspected or not.
+    """
+    if any(image.looks is None for image in images):
+        images = inspect(ImageSet(Path(), (), tuple(images))).images
+    measured = [
+        (image.width * image.height, image.width / image.height, image.looks.brightness)
+        if image.looks is not None
+        else (np.nan, np.nan, np.nan)
+        for image in images
+    ]
+    pixels, aspect, brightness = np.array(measured, np.float64).reshape(-1, 3).T
+    grey = [image.grey if image.looks is not None else None for image in images]
+    return Properties(pixels, aspect, brightness, grey, tuple(_folders(images)))
+
+
+def _folders(images: Sequence[ImageFile]) -> Iterator[str]:
+    """The folder of each image below that of its class; below that of all images where no folder has its name."""
+    if not images:
+        return
+    root = Path(os.path.commonpath([image.path.parent for image in images]))
+    for image in images:
+        inner = image.path.parent.relative_to(root).parts
+        names = [class_name(name) for name in inner]
+        if image.label in names:
+            yield "/".join(inner[names.index(image.label) + 1 :])
+            continue
+        # The images of one class only may all lie in one folder below that of the class.
+        outer = [class_name(name) for name in root.parts]
+        above = outer[len(outer) - outer[::-1].index(image.label) :] if image.label in outer else []
+        yield "/".join([*above, *inner])
 
 
 def evaluate(predictor: Predictor, images: tuple[ImageFile, ...]) -> Evaluation:

@@ -1,4 +1,6 @@
-"""What labels and probabilities say about a classifier: accuracy with its interval, per class, mix-ups. Imports NumPy.
+"""What labels and probabilities say about a classifier: figures with intervals, per class, mix-ups. Imports NumPy.
+
+Single figures are worked out in intervals.py, ranking.py and calibration_curve.py.
 
 Conventions for what is undefined: a class without test images has no recall and no F1 and is left out of every macro
 average; a class that was never predicted has no precision, and counts as precision 0 in the macro average, as in
@@ -6,7 +8,6 @@ scikit-learn. Undefined is None, never NaN, so that every figure survives JSON. 
 compare with: importing it costs 1.5 s, and its AUC of 1,000 classes takes 6 s where sorting and searching takes 0.3 s.
 """
 
-import math
 from dataclasses import asdict, dataclass
 from html import escape
 from typing import Any
@@ -15,9 +16,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgclf.errors import InputError
+from imgclf.evaluation.calibration_curve import (
+    ReliabilityBin,
+    brier_score,
+    expected_calibration_error,
+    log_loss,
+    reliability,
+)
+from imgclf.evaluation.intervals import Z95 as Z95
+from imgclf.evaluation.intervals import balanced_accuracy_interval, f1_each, macro_f1_interval, wilson_each
+from imgclf.evaluation.intervals import wilson as wilson
+from imgclf.evaluation.ranking import one_against_rest, top_k_accuracy
+from imgclf.progress import printable
 
-Z95 = 1.959963984540054  # 97.5 % quantile of the normal distribution: two-sided 95 %
-
+TOP = 5  # with no more classes than this, the top-k accuracy would always be 1
+TABLES = ("per_class", "reliability", "confusion")  # the fields of `Metrics` that are no single figure
 SHOWN_CLASSES = 30  # a longer table is no longer read; `str(metrics)` then shows the weakest classes only
 
 
@@ -29,15 +42,27 @@ class ClassMetrics:
         label: the class name.
         support: number of test images of this class.
         precision: share of the images predicted as this class that are of it, 0..1; None if none was.
+        precision_low: lower end of its 95 % interval (Wilson); None where it is.
+        precision_high: upper end of it.
         recall: share of this class's images that were predicted as it, 0..1; None without images.
+        recall_low: lower end of its 95 % interval (Wilson); None where it is.
+        recall_high: upper end of it.
         f1: harmonic mean of precision and recall, 0..1; None without images.
+        f1_low: lower end of its 95 % interval (`intervals.f1_each`); None where it is.
+        f1_high: upper end of it.
     """
 
     label: str
     support: int
     precision: float | None
+    precision_low: float | None
+    precision_high: float | None
     recall: float | None
+    recall_low: float | None
+    recall_high: float | None
     f1: float | None
+    f1_low: float | None
+    f1_high: float | None
 
 
 @dataclass(frozen=True)
@@ -49,15 +74,27 @@ class Metrics:
         accuracy: share of images whose most probable class is the true one, 0..1.
         accuracy_low: lower end of the 95 % Wilson interval of the accuracy.
         accuracy_high: upper end of it.
+        top5_accuracy: share of images whose true class is among the five most probable; None for up to 5 classes.
         balanced_accuracy: accuracy as it would be if every class had as many images (mean recall).
+        balanced_accuracy_low: lower end of its 95 % interval (`intervals.balanced_accuracy_interval`).
+        balanced_accuracy_high: upper end of it.
         macro_precision: mean precision over the classes with test images.
         macro_recall: mean recall over them; the same figure as the balanced accuracy, under its other name.
         macro_f1: mean F1 over them.
-        weighted_f1: mean F1 weighted by the number of images.
+        macro_f1_low: lower end of its 95 % interval (`intervals.macro_f1_interval`).
+        macro_f1_high: upper end of it.
+        weighted_precision: mean precision weighted by the number of images.
+        weighted_recall: mean recall weighted by it; the same figure as the accuracy, under its other name.
+        weighted_f1: mean F1 weighted by it.
         log_loss: mean negative natural logarithm of the true class's probability; 0 is perfect.
+        brier: squared error of the probabilities, summed over classes, mean over images; 0 perfect, 2 worst.
+        ece: expected calibration error, 0..1: by how much the largest probability is off as a promise of accuracy.
         auc: area under the ROC curve, one class against the rest, mean over the classes where it is defined
             (some images of the class, and some that are not); None where it is defined for none.
+        average_precision: area under the precision-recall curve, one class against the rest, mean over the classes
+            with test images.
         per_class: one entry per class, in the classes' order.
+        reliability: the bins that `ece` is made of, without the empty ones.
         confusion: C rows (true class) of C numbers of images (predicted class).
     """
 
@@ -65,14 +102,25 @@ class Metrics:
     accuracy: float
     accuracy_low: float
     accuracy_high: float
+    top5_accuracy: float | None
     balanced_accuracy: float
+    balanced_accuracy_low: float
+    balanced_accuracy_high: float
     macro_precision: float
     macro_recall: float
     macro_f1: float
+    macro_f1_low: float
+    macro_f1_high: float
+    weighted_precision: float
+    weighted_recall: float
     weighted_f1: float
     log_loss: float
+    brier: float
+    ece: float
     auc: float | None
+    average_precision: float
     per_class: tuple[ClassMetrics, ...]
+    reliability: tuple[ReliabilityBin, ...]
     confusion: tuple[tuple[int, ...], ...]
 
     @property
@@ -97,8 +145,9 @@ class Metrics:
     def to_json(self) -> dict[str, Any]:
         """All figures as plain JSON types; `from_json` reads them back."""
         return {
-            **{name: value for name, value in vars(self).items() if name not in ("per_class", "confusion")},
+            **{name: value for name, value in vars(self).items() if name not in TABLES},
             "per_class": [asdict(entry) for entry in self.per_class],
+            "reliability": [asdict(entry) for entry in self.reliability],
             "confusion": [list(row) for row in self.confusion],
         }
 
@@ -112,33 +161,38 @@ class Metrics:
         try:
             rows = tuple(tuple(row) for row in data["confusion"])
             per_class = tuple(ClassMetrics(**entry) for entry in data["per_class"])
-            return cls(**{**data, "per_class": per_class, "confusion": rows})
+            bins = tuple(ReliabilityBin(**entry) for entry in data["reliability"])
+            return cls(**{**data, "per_class": per_class, "reliability": bins, "confusion": rows})
         except (KeyError, TypeError) as error:
-            fix = "expected what this version of imgclf writes; run `imgclf evaluate` again"
+            fix = "expected what this version of imgclf writes; train again, or use the version that wrote them"
             raise InputError(f"these are not imgclf's metrics ({error})", fix) from error
 
     def __str__(self) -> str:
         shown, title = self._shown_classes()
-        width = max([len(title), *(len(entry.label) for entry in shown)])
-        lines = [self._headline(), self._summary(), ""]
-        lines.append(f"{title:{width}}  images  precision  recall     F1")
+        names = [printable(entry.label) for entry in shown]
+        width = max(map(len, (title, *names)))
+        lines = [self._headline(), *self._summary(), ""]
+        lines.append(f"{title:{width}}  images  precision  recall     F1  95 % interval")
         lines += [
-            f"{entry.label:{width}}  {entry.support:6}  {_three(entry.precision):>9}  {_three(entry.recall):>6}  "
-            f"{_three(entry.f1):>5}"
-            for entry in shown
+            f"{name:{width}}  {entry.support:6}  {_three(entry.precision):>9}  {_three(entry.recall):>6}  "
+            f"{_three(entry.f1):>5}  {_interval(entry.f1_low, entry.f1_high):>13}"
+            for name, entry in zip(names, shown, strict=True)
         ]
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:
         shown, title = self._shown_classes()
-        head = "".join(f"<th>{text}</th>" for text in (title, "images", "precision", "recall", "F1"))
+        head = "".join(
+            f"<th>{text}</th>" for text in (title, "images", "precision", "recall", "F1", "95 % interval of F1")
+        )
         rows = "".join(
             f"<tr><th>{escape(entry.label)}</th><td>{entry.support}</td><td>{_three(entry.precision)}</td>"
-            f"<td>{_three(entry.recall)}</td><td>{_three(entry.f1)}</td></tr>"
+            f"<td>{_three(entry.recall)}</td><td>{_three(entry.f1)}</td>"
+            f"<td>{_interval(entry.f1_low, entry.f1_high)}</td></tr>"
             for entry in shown
         )
         return (
-            f"<p><b>{self._headline()}</b><br>{self._summary()}</p>"
+            f"<p><b>{self._headline()}</b><br>{'<br>'.join(self._summary())}</p>"
             f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
         )
 
@@ -147,10 +201,15 @@ class Metrics:
         right = f"{self.correct} of {self.n} test images"
         return f"accuracy {100 * self.accuracy:.1f} % ({right}; 95 % interval {low:.1f} to {high:.1f} %)"
 
-    def _summary(self) -> str:
+    def _summary(self) -> tuple[str, str, str]:
+        balanced = _interval(self.balanced_accuracy_low, self.balanced_accuracy_high, " to ")
+        macro = _interval(self.macro_f1_low, self.macro_f1_high, " to ")
+        top = "" if self.top5_accuracy is None else f", top-5 accuracy {self.top5_accuracy:.3f}"
         return (
-            f"balanced accuracy {self.balanced_accuracy:.3f}, macro F1 {self.macro_f1:.3f}, "
-            f"weighted F1 {self.weighted_f1:.3f}, AUC {_three(self.auc)}, log loss {self.log_loss:.3f}"
+            f"balanced accuracy {self.balanced_accuracy:.3f} ({balanced}), macro F1 {self.macro_f1:.3f} ({macro})",
+            f"weighted F1 {self.weighted_f1:.3f}, AUC {_three(self.auc)}, "
+            f"average precision {self.average_precision:.3f}{top}",
+            f"log loss {self.log_loss:.3f}, Brier score {self.brier:.3f}, calibration error {self.ece:.3f}",
         )
 
     def _shown_classes(self) -> tuple[tuple[ClassMetrics, ...], str]:
@@ -183,54 +242,55 @@ def compute(labels: NDArray[Any], probabilities: NDArray[Any], classes: tuple[st
     precision = hits / np.maximum(predicted, 1)
     f1 = 2 * hits / np.maximum(support + predicted, 1)
     present = support > 0
-    low, high = wilson(int(hits.sum()), n)
+    accuracy_low, accuracy_high = wilson(int(hits.sum()), n)
+    balanced_low, balanced_high = balanced_accuracy_interval(counts)
+    macro_low, macro_high = macro_f1_interval(counts)
+    auc, average_precision = one_against_rest(labels, probabilities)
+    bins = reliability(labels, probabilities)
     return Metrics(
         n=n,
         accuracy=float(hits.sum() / n),
-        accuracy_low=low,
-        accuracy_high=high,
+        accuracy_low=accuracy_low,
+        accuracy_high=accuracy_high,
+        top5_accuracy=top_k_accuracy(labels, probabilities, TOP) if size > TOP else None,
         balanced_accuracy=float(recall[present].mean()),
+        balanced_accuracy_low=balanced_low,
+        balanced_accuracy_high=balanced_high,
         macro_precision=float(precision[present].mean()),
         macro_recall=float(recall[present].mean()),
         macro_f1=float(f1[present].mean()),
+        macro_f1_low=macro_low,
+        macro_f1_high=macro_high,
+        weighted_precision=float((precision * support).sum() / n),
+        weighted_recall=float(hits.sum() / n),
         weighted_f1=float((f1 * support).sum() / n),
-        log_loss=_log_loss(labels, probabilities),
-        auc=_auc(labels, probabilities, support),
-        per_class=tuple(
-            ClassMetrics(
-                label=label,
-                support=int(support[index]),
-                precision=float(precision[index]) if predicted[index] else None,
-                recall=float(recall[index]) if present[index] else None,
-                f1=float(f1[index]) if present[index] else None,
-            )
-            for index, label in enumerate(classes)
-        ),
+        log_loss=log_loss(labels, probabilities),
+        brier=brier_score(labels, probabilities),
+        ece=expected_calibration_error(bins),
+        auc=auc,
+        average_precision=average_precision,
+        per_class=_per_class(counts, classes),
+        reliability=bins,
         confusion=tuple(map(tuple, counts.tolist())),
     )
 
 
-def wilson(successes: int, n: int) -> tuple[float, float]:
-    """The 95 % confidence interval of a proportion, by Wilson's score method.
-
-    It keeps its promise for small n and for proportions near 0 and 1, where the textbook interval (p plus or minus
-    1.96 standard errors) does not.
-
-    Args:
-        successes: 0..n.
-        n: number of trials, at least 1.
-
-    Returns:
-        The lower and the upper end, 0..1.
-
-    References:
-        E. B. Wilson (1927), Probable inference, the law of succession, and statistical inference. JASA 22, 209-212.
-        R. G. Newcombe (1998), Two-sided confidence intervals for the single proportion. Statist. Med. 17, 857-872.
-    """
-    centre = successes + Z95**2 / 2
-    half = Z95 * math.sqrt(successes * (n - successes) / n + Z95**2 / 4)
-    total = n + Z95**2
-    return max(0.0, (centre - half) / total), min(1.0, (centre + half) / total)
+def _per_class(counts: NDArray[Any], classes: tuple[str, ...]) -> tuple[ClassMetrics, ...]:
+    hits, support, predicted = counts.diagonal(), counts.sum(axis=1), counts.sum(axis=0)
+    figures = {  # name -> (value, its interval, the images that it is a share of)
+        "precision": (hits / np.maximum(predicted, 1), wilson_each(hits, predicted), predicted),
+        "recall": (hits / np.maximum(support, 1), wilson_each(hits, support), support),
+        "f1": (2 * hits / np.maximum(support + predicted, 1), f1_each(hits, support, predicted), support),
+    }
+    columns = {"label": list(classes), "support": support.tolist()}
+    for name, (value, (low, high), among) in figures.items():
+        for end, numbers in (("", value), ("_low", low), ("_high", high)):
+            columns[name + end] = [
+                number if some else None for number, some in zip(numbers.tolist(), among.tolist(), strict=True)
+            ]
+    return tuple(
+        ClassMetrics(**dict(zip(columns, entry, strict=True))) for entry in zip(*columns.values(), strict=True)
+    )
 
 
 def _check(labels: NDArray[Any], probabilities: NDArray[Any], classes: int) -> None:
@@ -249,26 +309,9 @@ def _check(labels: NDArray[Any], probabilities: NDArray[Any], classes: int) -> N
         raise InputError(f"the model gives no number (NaN or infinity) for {bad} of {len(labels)} images", fix)
 
 
-def _log_loss(labels: NDArray[Any], probabilities: NDArray[Any]) -> float:
-    # The floor is the probabilities' own rounding error, as in scikit-learn: one confident error is not infinite.
-    floor = np.finfo(probabilities.dtype).eps
-    true = probabilities[np.arange(len(labels)), labels].astype(np.float64)
-    return float(-np.log(np.clip(true, floor, 1 - floor)).mean())
-
-
-def _auc(labels: NDArray[Any], probabilities: NDArray[Any], support: NDArray[Any]) -> float | None:
-    defined = np.flatnonzero((support > 0) & (support < len(labels)))
-    if not len(defined):
-        return None
-    return float(np.mean([_rank_auc(probabilities[:, index], labels == index) for index in defined]))
-
-
-def _rank_auc(scores: NDArray[Any], positive: NDArray[Any]) -> float:
-    # The area under the ROC curve is the chance that a random positive scores above a random negative, ties half.
-    negatives, positives = np.sort(scores[~positive]), np.sort(scores[positive])
-    below, not_above = (np.searchsorted(negatives, positives, side) for side in ("left", "right"))
-    return float((below + not_above).mean() / (2 * len(negatives)))
-
-
 def _three(value: float | None) -> str:
     return "–" if value is None else f"{value:.3f}"
+
+
+def _interval(low: float | None, high: float | None, between: str = "–") -> str:
+    return "–" if low is None or high is None else f"{low:.3f}{between}{high:.3f}"

@@ -27,7 +27,7 @@ LEAST_SPREAD = (2e-3, 2e-2)  # of cosines and energies: below, the rounding of a
 
 
 @dataclass(frozen=True)
-class Gate:
+class UnknownGate:
     """How sure it is that an image is one of the known: sigmoid(cosine * a + energy * b + offset).
 
     Attributes:
@@ -50,7 +50,7 @@ class Gate:
 
 def fit_gate(
     train: Floats, labels: Labels, val: Floats, val_logits: Floats, *, coverage: float = COVERAGE, seed: int = 0
-) -> Gate:  # fmt: skip
+) -> UnknownGate:  # fmt: skip
     """Find the prototypes, and where the gate opens.
 
     Args:
@@ -70,7 +70,7 @@ def fit_gate(
     left = np.sort(sure)
     at = min(int((1 - coverage) * len(left)), len(left) - 1)
     lower = left[at - 1] if at else left[at] - 1.0  # between the last that is let go and the first that stays
-    return Gate(prototypes.astype(np.float32), float(a), float(b), float(-(left[at] + lower) / 2))
+    return UnknownGate(prototypes.astype(np.float32), float(a), float(b), float(-(left[at] + lower) / 2))
 
 
 def gated(probabilities: Floats, gate: Floats) -> Floats:

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgclf.cut.features import Wanted, compute
-from imgclf.evaluation.calibration import compared, fit_temperature
 from imgclf.evaluation.metrics import wilson
+from imgclf.evaluation.temperature import compared, fit_temperature
 from imgclf.evaluation.threshold import PLAIN, Rule, choose, offset
 from imgclf.evaluation.unknown import fit_gate, gated, softmax
 from imgclf.models.gate import with_gate

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from imgclf import predict, runs
-from imgclf.evaluation.calibration import tempered
+from imgclf.evaluation.temperature import tempered
 from imgclf.models.tflite_metadata import read_file
 from tests.conftest import TINY, imgclf_here
 

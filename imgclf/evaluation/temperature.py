@@ -1,4 +1,4 @@
-"""Whether probabilities mean what they say: temperature, and the calibration error. Imports NumPy and SciPy.
+"""One temperature by which a network becomes as sure as it is right. Imports NumPy and SciPy.
 
 C. Guo, G. Pleiss, Y. Sun, K. Weinberger (2017), On calibration of modern neural networks, arXiv 1706.04599: one number
 by which all logits are divided makes a network as sure as it is right, and leaves its answers as they are.
@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from imgclf.evaluation.calibration_curve import expected_calibration_error, reliability
+
 Floats = NDArray[np.floating[Any]]
 Labels = NDArray[np.int64]
 
-BINS = 15  # as in the paper
 LEAST, MOST = 0.2, 10.0  # temperatures beyond are no calibration but a broken network
 # How far from 0 the logarithm of a temperature is before anything was seen: where a handful of images are all right,
 # the likelihood alone would make the network as sure as it can be. 300 images outweigh it a hundred times.
@@ -72,15 +73,6 @@ def tempered(probabilities: Floats, temperature: float) -> Floats:
     return found
 
 
-def expected_calibration_error(probabilities: Floats, labels: Labels, bins: int = BINS) -> float:
-    """Mean distance of confidence and accuracy over bins of equal width of the largest probability, 0..1."""
-    confidence = probabilities.max(axis=1)
-    right = probabilities.argmax(axis=1) == labels
-    place = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
-    surplus = np.bincount(place, weights=confidence - right, minlength=bins)
-    return float(np.abs(surplus).sum() / len(labels))
-
-
 def compared(after: Floats, labels: Labels, temperature: float) -> Calibration:
     """What a temperature that is in the probabilities already has changed.
 
@@ -91,6 +83,5 @@ def compared(after: Floats, labels: Labels, temperature: float) -> Calibration:
     """
     before = tempered(after, 1 / temperature)
     losses = [float(-np.log(np.clip(each[np.arange(len(labels)), labels], 1e-7, 1)).mean()) for each in (before, after)]
-    return Calibration(
-        len(labels), expected_calibration_error(before, labels), expected_calibration_error(after, labels), *losses
-    )
+    errors = [expected_calibration_error(reliability(labels, each)) for each in (before, after)]
+    return Calibration(len(labels), *errors, *losses)
