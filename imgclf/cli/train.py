@@ -2,6 +2,7 @@
 
 import shlex
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -74,9 +75,31 @@ def print_outcome(outcome: Any) -> None:
         f"accuracy {metrics.accuracy:.3f} on {tested} ({right} right), "
         f"95 % interval {metrics.accuracy_low:.3f} to {metrics.accuracy_high:.3f}; macro F1 {metrics.macro_f1:.3f}"
     )
+    for line in _trust(outcome.run):
+        click.echo(line)
     click.echo(f"  model    {root / 'model.keras'}")
     for row in outcome.exports:
         click.echo(f"  {row.format:<8} {row}")
     click.echo(f"  report   {root / 'report.html'}")
     model = outcome.exports[-1].path if outcome.exports else root
     click.echo(f"next: imgclf predict {shlex.quote(str(model))} YOUR_PHOTO.jpg")
+
+
+def _trust(run: Any) -> Iterator[str]:
+    """What calibration.json says of the test images, a line each."""
+    from imgclf import runs
+
+    facts = runs.read_json(run / runs.CALIBRATION) if (run / runs.CALIBRATION).is_file() else {}
+    if "test" in facts:
+        yield (f"calibration error {facts['test']['ece_after']:.3f} on them ({facts['test']['ece_before']:.3f} before "
+               f"its temperature of {facts['temperature']:.2f})")  # fmt: skip
+    if "unknown" in facts:
+        tested, strange = facts["unknown"]["test"], facts["unknown"].get("strange")
+        yield f"unknown: {_share(tested, tested['n'] - tested['known'])} test images are called so"
+        if strange:
+            yield (f"unknown: {_share(strange, strange['rejected'])} images in _unknown are, 95 % interval "
+                   f"{strange['low']:.3f} to {strange['high']:.3f}")  # fmt: skip
+
+
+def _share(counted: dict[str, Any], number: int) -> str:
+    return f"{number} of {counted['n']}"

@@ -43,7 +43,7 @@ class Evaluation:
     @property
     def gated(self) -> bool:
         """Whether the model may say "unknown"."""
-        return self.probabilities.shape[1] > len(self.metrics.per_class)
+        return bool(self.probabilities.shape[1] > len(self.metrics.per_class))
 
     @property
     def of_classes(self) -> NDArray[np.float32]:

@@ -146,7 +146,8 @@ def train(
         if not any(epoch.kept for epoch in session.history):
             raise KeyboardInterrupt from None
         interrupted = True
-    model, trust = in_float32(network.finished()), {}
+    model = in_float32(network.finished())
+    trust: dict[str, Any] = {}
     if not interrupted:
         model, trust = make_trustworthy(session, model, features)
     return Trained(

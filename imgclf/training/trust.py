@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgclf.cut.features import Wanted, compute
+from imgclf.data.imageset import Part
 from imgclf.evaluation.metrics import wilson
 from imgclf.evaluation.temperature import compared, fit_temperature
 from imgclf.evaluation.threshold import PLAIN, Rule, choose, offset
@@ -23,14 +24,15 @@ from imgclf.training.above import Base, pixels
 from imgclf.training.session import Session
 
 Array = NDArray[np.float32]
+PARTS: tuple[Part, ...] = ("train", "val")
 # Part to pooled features `(n, F)` of the trained network, for its images as they are.
-Features = Callable[[str], Array]
+Features = Callable[[Part], Array]
 
 
 def features_from(session: Session, base: Base | None, layer: str | None) -> Features:
     """Pooled features by the store: from what is below a cut, or from the pixels where nothing but the head trained."""
 
-    def read(part: str) -> Array:
+    def read(part: Part) -> Array:
         network = session.network
         source = pixels(session, part) if base is None or layer is None else base[0 if part == "train" else 1]
         model = network.pooled if base is None or layer is None else network.between(layer)
@@ -44,7 +46,7 @@ def features_from(session: Session, base: Base | None, layer: str | None) -> Fea
 def features_by_keras(session: Session) -> Features:
     """Pooled features of a network that trained as a whole, by Keras' own forward pass."""
 
-    def read(part: str) -> Array:
+    def read(part: Part) -> Array:
         images = session.data.train if part == "train" else session.data.val
         model = session.network.pooled
         rows = [np.asarray(model.predict_on_batch(batch), np.float32) for batch, _ in images.in_order()]
@@ -64,10 +66,11 @@ def make_trustworthy(session: Session, model: Any, features: Features) -> tuple[
     Returns:
         The model, and what was found, for calibration.json; empty where nothing was asked for.
     """
-    config, facts = session.config, {}
+    config = session.config
+    facts: dict[str, Any] = {}
     if not (config.calibrate or config.unknown or config.threshold != PLAIN):
         return model, facts
-    labels = {part: np.array([image.label for image in session.data.staged.parts[part]]) for part in ("train", "val")}
+    labels = {part: np.array([image.label for image in session.data.staged.parts[part]]) for part in PARTS}
     val = features("val")
     if config.calibrate:
         before = softmax(_logits(model, val))
