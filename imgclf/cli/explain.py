@@ -1,4 +1,4 @@
-"""`imgclf explain`: what a model sees in images. Imports nothing heavy to show its help, nor TensorFlow for a .tflite."""
+"""`imgclf explain`: what a model sees in images. Never imports TensorFlow for a .tflite file."""
 
 from pathlib import Path
 

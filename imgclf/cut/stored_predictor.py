@@ -86,11 +86,8 @@ def stored_predictor(plain: Predictor, model: Any, images: Sequence[ImageFile]) 
         images: inspected.
     """
     last = model.layers[-1]
-    tensor = last.input
-    before = tensor._keras_history.operation
-    if isinstance(before, keras.layers.Dropout):
-        tensor = before.input
-    pooled = keras.Model(model.inputs[0], tensor)
+    pooled = pooled_network(model)
+    tensor = pooled.output
     vector = keras.Input(tensor.shape[1:])
     head = keras.Model(vector, last(vector))
     width = int(tensor.shape[1])
@@ -103,3 +100,12 @@ def stored_predictor(plain: Predictor, model: Any, images: Sequence[ImageFile]) 
         plain.path, plain.classes, plain.input_shape, plain.scores, {image.path: image.key for image in images},
         features, head, space,
     )  # fmt: skip
+
+
+def pooled_network(model: Any) -> Any:
+    """Image to pooled features `(N, F)`, of a model that ends in a head of imgclf."""
+    tensor = model.layers[-1].input
+    before = tensor._keras_history.operation
+    if isinstance(before, keras.layers.Dropout):
+        tensor = before.input
+    return keras.Model(model.inputs[0], tensor)

@@ -2,9 +2,9 @@
 
 Grad-CAM (Selvaraju et al. 2017, arXiv 1610.02391) weighs every channel of the last map by the mean of the class's
 gradient over it. HiResCAM (Draelos and Carin 2020, arXiv 2011.08891) multiplies place by place instead, so that the map
-shows only what the class's score was really computed from. Behind average pooling, which all but the networks with
-Flatten have, the gradient is the same at every place, and the two are one; behind Flatten the mean over places would mix
-up weights that were learned for one place each. So places are multiplied, always.
+shows only what the class's score was really computed from. Behind average pooling, which all networks but those with
+Flatten have, the gradient is the same at every place, and the two are one; behind Flatten the mean over places would
+mix up weights that were learned for one place each. So places are multiplied, always.
 """
 
 from collections.abc import Callable, Iterator

@@ -17,10 +17,11 @@ Array = NDArray[np.float32]
 Scores = Callable[[Array], Array]
 
 CELLS = 8  # rows and columns of the map
-PATCH = 2  # cells that are hidden at once, in either direction: small ones alone hardly change an answer
+PATCH = 3  # cells that are hidden at once, in either direction: small ones alone hardly change an answer
 BATCH = 16
 BLUR = 0.1  # of the image's side: standard deviation of what is put in the place. A blurred image (Fong and Vedaldi
 # 2017, arXiv 1704.03296) has no edges; a grey square would be something to see in itself
+LEAST_DROP = 0.01  # of the probability, by the patch that counts most; where it is less, log-odds are compared
 _LEAST = 1e-6  # of a probability and its rest: beyond it a float32 softmax has nothing more to say
 
 
@@ -33,19 +34,24 @@ def occlusion(scores: Scores, image: Array, wanted: int | None = None) -> tuple[
         wanted: index of the class; None: the most probable one.
 
     Returns:
-        Probabilities `(C,)`, the class that is explained, a map `(h, w)`, 0..1: by how much the log-odds of the class
-        fall when the place is hidden, a mean over the patches that it is in.
+        Probabilities `(C,)`, the class that is explained, a map `(h, w)`, 0..1: by how much its probability falls when
+        the place is hidden, a mean over the patches that it is in. (Its log-odds where it is too certain or too
+        improbable for any patch to change that.)
     """
     probabilities = scores(image[np.newaxis])[0]
     chosen = int(probabilities.argmax()) if wanted is None else wanted
     height, width = (min(CELLS, side) for side in image.shape[:2])
     corners = [(row, column) for row in range(1 - PATCH, height) for column in range(1 - PATCH, width)]
     hidden = _hidden(image, height, width, corners)
-    drops = []
+    found = []
     while batch := list(islice(hidden, BATCH)):
-        drops.append(_log_odds(probabilities[chosen]) - _log_odds(scores(np.stack(batch))[:, chosen]))
+        found.append(scores(np.stack(batch))[:, chosen])
+    before, after = probabilities[chosen], np.concatenate(found)
+    drops = before - after
+    if drops.max() < LEAST_DROP:
+        drops = _log_odds(before) - _log_odds(after)
     cells = np.zeros((height, width), np.float32)
-    for (row, column), drop in zip(corners, np.concatenate(drops), strict=True):
+    for (row, column), drop in zip(corners, drops, strict=True):
         cells[max(row, 0) : row + PATCH, max(column, 0) : column + PATCH] += drop
     return probabilities, chosen, normalised(cells)
 

@@ -75,7 +75,9 @@ def save(explanation: Explanation, folder: Path, taken: set[str]) -> Path:
         SetupError: the file cannot be written.
     """
     sheet = draw(explanation)
-    path = next(path for path in _names(explanation.path, folder) if path.name.casefold() not in taken and _is_ours(path))
+    path = next(
+        path for path in _names(explanation.path, folder) if path.name.casefold() not in taken and _is_ours(path)
+    )
     taken.add(path.name.casefold())
     with runs.writing(path) as temporary:
         sheet.save(temporary, "JPEG", quality=92, comment=MARK)
@@ -123,7 +125,7 @@ def _caption(sheet: Image.Image, explanation: Explanation, top: int) -> None:
     bar = np.repeat(np.linspace(0, 1, room, dtype=np.float32)[np.newaxis], BAR, axis=0)
     middle = top + LINE + 6
     sheet.paste(Image.fromarray(coloured(np.full((BAR, room, 3), 128, np.uint8), bar)), (GAP, middle))
-    says = "speaks for it most"
+    says = "speaks most for it"
     draw.text((GAP, middle + BAR + 4), "says nothing", QUIET, small)
     draw.text((sheet.width - GAP - draw.textlength(says, small), middle + BAR + 4), says, QUIET, small)
 
