@@ -43,7 +43,8 @@ class Explanation:
 def enlarged(cells: Array, size: tuple[int, int]) -> Array:
     """A coarse map `(h, w)`, 0..1, at another size (height, width): smooth, with half-pixel centres, still 0..1."""
     picture = Image.fromarray(np.ascontiguousarray(cells, np.float32)).resize(size[::-1], Image.Resampling.BICUBIC)
-    return np.clip(np.asarray(picture), 0, 1, dtype=np.float32)  # bicubic overshoots beside a peak
+    smooth: Array = np.clip(np.asarray(picture, np.float32), 0, 1)  # bicubic overshoots beside a peak
+    return smooth
 
 
 def normalised(cells: Array) -> Array:

@@ -175,4 +175,5 @@ def _compute(network: Any, missing: dict[str, Path], shape: tuple[int, int, int]
 
 def _cosine(rows: Array, one: Array) -> Array:
     lengths = np.linalg.norm(rows, axis=1) * np.linalg.norm(one)
-    return np.divide(rows @ one, lengths, out=np.zeros(len(rows), np.float32), where=lengths > 0)
+    cosines: Array = np.divide(rows @ one, lengths, out=np.zeros(len(rows), np.float32), where=lengths > 0)
+    return cosines
