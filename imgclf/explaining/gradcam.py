@@ -5,8 +5,14 @@ gradient over it. HiResCAM (Draelos and Carin 2020, arXiv 2011.08891) multiplies
 shows only what the class's score was really computed from. Behind average pooling, which all networks but those with
 Flatten have, the gradient is the same at every place, and the two are one; behind Flatten the mean over places would
 mix up weights that were learned for one place each. So places are multiplied, always.
+
+A last map of 2 x 2, as small images give, says nothing about places: hiding the hottest fifth of drawn shapes of 32
+pixels costs a small network 0.02 of the probability by its last map, 0.58 by the one of 8 x 8, 0.04 by chance. Then an
+earlier map is taken, as LayerCAM does (Jiang et al. 2021, IEEE TIP 30). On photos of 224 pixels it is the other way
+round: 0.69 by MobileNetV2's last map (7 x 7), 0.53 by that of 14 x 14, 0.15 by chance.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -21,6 +27,7 @@ Array = NDArray[np.float32]
 Visit = Callable[[Any, list[Any], dict[str, Any]], Any]
 
 _ACTIVATIONS = ("Softmax", "Sigmoid", "Activation")  # as layers or operations; what comes before them are the logits
+LEAST_CELLS = 5  # rows and columns of a map that says enough about places
 _LEAST = 1e-7  # of a probability whose logarithm is taken
 
 
@@ -34,10 +41,7 @@ class GradCam:
 
     def __init__(self, model: Any) -> None:
         self._model = model
-        calls = list(_calls(model))
-        maps = [number for number, node in enumerate(calls) if _is_map(node.outputs[0])]
-        self._map = maps[-1] if maps else -1  # -1: the pixels themselves, where a network flattens them
-        self._last = len(calls) - 1
+        self._map, self._last = _chosen_map(model)
 
     def __call__(self, images: Array, wanted: int | None = None) -> tuple[Array, NDArray[np.intp], Array]:
         """Explain a batch.
@@ -84,6 +88,20 @@ class GradCam:
         return _run(self._model, watched(images) if self._map < 0 else images, visit)
 
 
+def _chosen_map(model: Any) -> tuple[int, int]:
+    """Numbers of the call that gives the map and of the last call; -1 for the pixels, where a network flattens them."""
+    calls = list(_calls(model))
+    maps = [(number, node, through) for number, (node, through) in enumerate(calls) if _is_map(node.outputs[0])]
+    if not maps:
+        return -1, len(calls) - 1
+    last = maps[-1][0]
+    if min(maps[-1][1].outputs[0].shape[1:3]) < LEAST_CELLS:
+        # beside an earlier map there may be a way around it, and then it is not all that the answer was computed from
+        fine = [number for number, node, through in maps if through and min(node.outputs[0].shape[1:3]) >= LEAST_CELLS]
+        last = fine[-1] if fine else last
+    return last, len(calls) - 1
+
+
 def _signs(classes: NDArray[np.intp], count: int) -> Array:
     """What each logit counts in the score of a class `(n, C)`.
 
@@ -119,13 +137,25 @@ def _nodes(model: Any) -> Iterator[Any]:
         yield from (node for node in by_depth[depth] if node.operation and not node.is_input)
 
 
-def _calls(model: Any) -> Iterator[Any]:
-    """The calls of a network and of the networks within it, in the order in which `_run` visits them."""
-    for node in _nodes(model):
+def _calls(model: Any, through: bool = True) -> Iterator[tuple[Any, bool]]:
+    """The calls of a network and of the networks within it, in the order in which `_run` visits them.
+
+    With each comes whether every path goes through it; inside a network that is only part of the way it never is.
+    """
+    nodes = list(_nodes(model))
+    to_read = Counter(id(tensor) for node in nodes for tensor in node.input_tensors)
+    unread = {id(tensor) for tensor in _graph(model).inputs}
+    for node in nodes:
+        for tensor in node.input_tensors:
+            to_read[id(tensor)] -= 1
+            if not to_read[id(tensor)]:
+                unread.discard(id(tensor))
+        unread.update(map(id, node.outputs))
+        alone = through and len(unread) == 1
         if isinstance(node.operation, keras.Model):
-            yield from _calls(node.operation)
+            yield from _calls(node.operation, alone)
         else:
-            yield node
+            yield node, alone
 
 
 def _run(model: Any, images: Any, visit: Visit) -> Any:

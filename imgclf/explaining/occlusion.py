@@ -16,9 +16,9 @@ from imgclf.explaining.explanation import normalised
 Array = NDArray[np.float32]
 Scores = Callable[[Array], Array]
 
-# Rows and columns of the map, and how many of them are hidden at once: small patches alone hardly change an answer. On 50
-# test photos of clothing (MobileNetV2), hiding the hottest fifth lowers the probability by 0.59 with patches of 2 x 2 in
-# 8 x 8, by 0.71 with 3 x 3 in 8 x 8, by 0.75 with 3 x 3 in 7 x 7, which are fewer. (Random blocks: 0.15.)
+# Rows and columns of the map, and how many of them are hidden at once: small patches alone hardly change an answer. On
+# 50 test photos of clothing (MobileNetV2), hiding the hottest fifth lowers the probability by 0.59 with patches of
+# 2 x 2 in 8 x 8 cells, by 0.71 with 3 x 3 in 8 x 8, by 0.75 with 3 x 3 in 7 x 7, which are fewer. (Chance: 0.15.)
 CELLS, PATCH = 7, 3
 BATCH = 16
 BLUR = 0.1  # of the image's side: standard deviation of what is put in the place. A blurred image (Fong and Vedaldi

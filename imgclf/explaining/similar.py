@@ -23,7 +23,7 @@ from imgclf.models.files import load_keras_model
 from imgclf.noise import import_tensorflow
 from imgclf.pixels import UnreadableImage, file_bytes, load_for_model
 from imgclf.predict import Predictor, Skipped
-from imgclf.progress import plural, step, warn
+from imgclf.progress import step, warn
 
 Array = NDArray[np.float32]
 
@@ -113,7 +113,7 @@ def _without_gone(images: Sequence[ImageFile]) -> list[ImageFile]:
         raise InputError(f"the {len(images)} training images of this run are gone"
                          + (f" ({images[0].path})" if images else ""), "put them back where they were")  # fmt: skip
     if len(there) < len(images):
-        warn(f"{plural(len(images) - len(there), 'training image')} of {len(images)} are gone and left out")
+        warn(f"{len(images) - len(there)} of {len(images)} training images are gone and left out")
     return there
 
 

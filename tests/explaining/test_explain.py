@@ -24,7 +24,7 @@ def test_a_picture_for_each_image_with_its_class_and_probability(run: Path, phot
     (tmp_path / "a").mkdir()
     (tmp_path / "b").mkdir()
     odd = "<script>&'\u202e😀"
-    for place in ("a/x.png", "b/X.PNG", f"a/{odd}.png", "a/..x .png"):
+    for place in ("a/x.png", "b/X.PNG", f"a/{odd}.png", "a/x ..png"):
         shutil.copyfile(photos / "disc" / "disc 3.png", tmp_path / place)
     out = tmp_path / "out"
     done = imgclf_here("explain", run, tmp_path / "a", tmp_path / "b", "--out", out)

@@ -6,6 +6,7 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from imgclf.explaining.explanation import Explanation
 from imgclf.explaining.gradcam import GradCam
@@ -77,14 +78,33 @@ def test_behind_flatten_each_place_has_its_own_weight() -> None:
 
 def test_the_map_is_the_last_one_that_has_places() -> None:
     """Pooling may keep its dimensions, and layers may follow it."""
-    image = keras.Input((8, 8, 3))
+    image = keras.Input((12, 12, 3))
     x = keras.layers.Conv2D(4, 3, strides=2, padding="same", activation="relu")(image)
     gate = keras.layers.GlobalAveragePooling2D(keepdims=True)(x)
     x = keras.layers.Multiply()([x, keras.layers.Conv2D(4, 1, activation="sigmoid")(gate)])
     x = keras.layers.Conv2D(5, 1, activation="relu")(keras.layers.GlobalAveragePooling2D(keepdims=True)(x))
     model = keras.Model(image, keras.layers.Dense(3, activation="softmax")(keras.layers.Flatten()(x)))
-    _, _, maps = GradCam(model)(np.random.default_rng(0).uniform(0, 255, (2, 8, 8, 3)).astype(np.float32))
-    assert maps.shape == (2, 4, 4)
+    _, _, maps = GradCam(model)(np.random.default_rng(0).uniform(0, 255, (2, 12, 12, 3)).astype(np.float32))
+    assert maps.shape == (2, 6, 6)
+
+
+def test_a_last_map_of_few_cells_gives_way_to_the_last_finer_one_that_all_paths_go_through() -> None:
+    image = keras.Input((24, 24, 3))
+    x = keras.layers.Conv2D(4, 3, padding="same", activation="relu", strides=2)(image)  # 12 x 12
+    stem = keras.layers.Conv2D(4, 3, padding="same", activation="relu", strides=2)(x)  # 6 x 6
+    beside = keras.layers.Conv2D(4, 3, padding="same", activation="relu")(stem)  # 6 x 6 too, with a way around it
+    x = keras.layers.Concatenate()([keras.layers.MaxPooling2D(2)(beside), keras.layers.AveragePooling2D(2)(stem)])
+    head = keras.layers.Dense(3)
+    logits = head(keras.layers.GlobalAveragePooling2D()(x))
+    model = keras.Model(image, keras.layers.Softmax()(logits))
+    images = np.random.default_rng(0).uniform(0, 255, (1, 24, 24, 3)).astype(np.float32)
+    _, classes, maps = GradCam(model)(images)
+    activations = keras.Model(image, stem)(images)
+    with tf.GradientTape() as tape:
+        tape.watch(activations)
+        score = keras.Model(stem, logits)(activations)[0, classes[0]]
+    product = np.asarray(tape.gradient(score, activations) * activations).sum(-1)
+    np.testing.assert_allclose(maps, np.maximum(product, 0) / product.max(), atol=1e-4)
 
 
 @pytest.mark.parametrize("row", ROWS)

@@ -26,7 +26,7 @@ def asked(tmp_path: Path) -> Path:
 def features(run: Path, paths: list[Path]) -> np.ndarray:
     model = keras.models.load_model(run / "model.keras", compile=False)
     pooled = next(layer for layer in model.layers if isinstance(layer, keras.layers.GlobalAveragePooling2D))
-    return np.asarray(keras.Model(model.inputs, pooled.output)(np.stack([load_for_model(p, 32, 32) for p in paths])))
+    return np.asarray(keras.Model(model.inputs[0], pooled.output)(np.stack([load_for_model(p, 32, 32) for p in paths])))
 
 
 def test_the_nearest_training_images_by_cosine_similarity(run: Path, asked: Path) -> None:
@@ -62,9 +62,13 @@ def test_features_are_computed_once(
     run_copy: Path, asked: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("IMGCLF_CACHE", str(tmp_path / "cache"))
-    first, second = (imgclf_here("similar", run_copy, asked) for _ in range(2))
+    first = imgclf_here("similar", run_copy, asked)
+    kept = {path: path.stat().st_size for path in (tmp_path / "cache").rglob("*.rows")}
+    second = imgclf_here("similar", run_copy, asked)
     assert first.returncode == second.returncode == 0 and first.stdout == second.stdout
-    assert "computing features" in first.stderr and "computing features" not in second.stderr
+    count = len(measuring.images_of_part(runs.Run.open(run_copy), "train"))
+    assert list(kept.values()) == [4 * 128 * count], "float32 features, 128 wide"
+    assert {path: path.stat().st_size for path in (tmp_path / "cache").rglob("*.rows")} == kept
 
 
 def test_a_training_image_is_not_its_own_neighbour(run: Path) -> None:
@@ -84,7 +88,7 @@ def test_training_images_that_are_gone(run_copy: Path, photos: Path, asked: Path
     nearest = imgclf.load(run_copy).similar(asked, top=1)[0].path
     nearest.unlink()
     done = imgclf_here("similar", run_copy, asked, "--top", 1000)
-    assert done.returncode == 0 and f"1 training image of {count} are gone" in done.stderr
+    assert done.returncode == 0 and f"1 of {count} training images are gone" in done.stderr
     assert len(done.stdout.splitlines()) == count and str(nearest) not in done.stdout
     shutil.rmtree(folder)
     gone = imgclf_here("similar", run_copy, asked)
