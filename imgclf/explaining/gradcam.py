@@ -4,7 +4,9 @@ Grad-CAM (Selvaraju et al. 2017, arXiv 1610.02391) weighs every channel of the l
 gradient over it. HiResCAM (Draelos and Carin 2020, arXiv 2011.08891) multiplies place by place instead, so that the map
 shows only what the class's score was really computed from. Behind average pooling, which all networks but those with
 Flatten have, the gradient is the same at every place, and the two are one; behind Flatten the mean over places would
-mix up weights that were learned for one place each. So places are multiplied, always.
+mix up weights that were learned for one place each. So places are multiplied, always. (Hiding the hottest fifth of
+drawn shapes costs `cnn_cifar` 0.42 of the probability by products, 0.28 by means, 0.05 by chance; `cnn_mnist` 0.41,
+0.37, 0.04.)
 
 A last map of 2 x 2, as small images give, says nothing about places: hiding the hottest fifth of drawn shapes of 32
 pixels costs a small network 0.02 of the probability by its last map, 0.58 by the one of 8 x 8, 0.04 by chance. Then an
