@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from imgclf import measuring, pipeline, predict, runs
 from imgclf.config import TrainConfig
@@ -12,6 +12,8 @@ from imgclf.data.sources import open_source, run_name
 from imgclf.errors import InputError
 from imgclf.evaluation.evaluate import Evaluation, evaluate
 from imgclf.evaluation.metrics import Metrics
+from imgclf.explaining.explain import explain
+from imgclf.explaining.explanation import Explanation
 from imgclf.export import calibration
 from imgclf.export.catalog import CALIBRATION_IMAGES, FORMATS, MAX_DROP
 from imgclf.export.convert import convert
@@ -24,6 +26,9 @@ from imgclf.export.web import write_web
 from imgclf.predict import Prediction, Predictor, Skipped
 from imgclf.progress import parse_duration, step, warn
 from imgclf.tuning import Options, Tuned, default_folder, tune_folder
+
+if TYPE_CHECKING:
+    from imgclf.explaining.similar import Neighbour
 
 AnyPath = str | Path
 DEFAULT_FORMATS = ("float16", "int8")
@@ -70,12 +75,45 @@ class Classifier:
         Raises:
             InputError: nothing there.
         """
-        found = predict.find_images([paths] if isinstance(paths, (str, Path)) else paths)
-        results = list(self.predictor.each(found))
-        for result in results:
-            if isinstance(result, Skipped):
-                warn(f"{result.path}: {result.reason}")
+        results = list(self.predictor.each(_found(paths)))
+        _warn_of(results)
         return [result for result in results if isinstance(result, Prediction)]
+
+    def explain(
+        self, paths: AnyPath | Iterable[AnyPath], *, label: str | None = None, method: str | None = None
+    ) -> list[Explanation]:
+        """Heat maps: where in images the model finds what speaks for a class.
+
+        Args:
+            paths: a file, a folder, a glob, or several of them.
+            label: the class to explain; by default the most probable one of each image.
+            method: "gradcam" (a run or a .keras file) or "occlusion" (any model, slower); None takes the first where it
+                can.
+
+        Returns:
+            One explanation per image that can be read, in order; the others are warned about by name.
+
+        Raises:
+            InputError: nothing there, no such class or method, or Grad-CAM for a .tflite file.
+        """
+        results = list(explain(self.predictor, _found(paths), label=label, method=method))
+        _warn_of(results)
+        return [result for result in results if isinstance(result, Explanation)]
+
+    def similar(self, path: AnyPath, top: int = 8) -> "list[Neighbour]":
+        """The training images that are most like an image to the network, the most similar first.
+
+        Args:
+            path: the image.
+            top: how many.
+
+        Raises:
+            InputError: the classifier is a single file, the image cannot be read, or the training images are gone.
+        """
+        from imgclf.explaining.similar import find_similar
+
+        run = self._own_run("training images")
+        return list(find_similar(run, measuring.images_of_part(run, "train"), Path(path), top).neighbours)
 
     def evaluate(self, data: AnyPath | None = None) -> Metrics:
         """Measure on a folder of labelled images, or again on the test part of the training."""
@@ -161,6 +199,16 @@ class Classifier:
         if self.run is None:
             raise InputError(f"{self.predictor.path} is a single file and has no {what}", "load the run folder instead")
         return self.run
+
+
+def _found(paths: AnyPath | Iterable[AnyPath]) -> list[Path]:
+    return predict.find_images([paths] if isinstance(paths, (str, Path)) else paths)
+
+
+def _warn_of(results: Iterable[object]) -> None:
+    for result in results:
+        if isinstance(result, Skipped):
+            warn(f"{result.path}: {result.reason}")
 
 
 def train(

@@ -54,9 +54,18 @@ def images_of_part(run: runs.Run, part: Part) -> tuple[ImageFile, ...]:
     Raises:
         InputError: the folder is gone.
     """
+    return images_in(run / runs.SPLIT, image_folder(run), part)
+
+
+def image_folder(run: runs.Run) -> Path:
+    """The folder that the images of a run are in.
+
+    Raises:
+        InputError: it is gone.
+    """
     folder = Path(runs.read_json(run / runs.CONFIG)["data"]["folder"])
     if not folder.is_dir():
         raise InputError(
             f"the images of this run are gone from {folder}", "name a folder of labelled images to evaluate"
         )
-    return images_in(run / runs.SPLIT, folder, part)
+    return folder

@@ -135,8 +135,13 @@ def load_for_model(source: str | Path | bytes, height: int, width: int, channels
     Raises:
         UnreadableImage: for whatever reason.
     """
-    pixels = stretch(read_shrunk(source, max(height, width)).pixels, height, width)
-    return (pixels @ LUMA)[..., np.newaxis] if channels == 1 else pixels
+    return fitted(read_shrunk(source, max(height, width)).pixels, height, width, channels)
+
+
+def fitted(pixels: Pixels, height: int, width: int, channels: int = 3) -> Floats:
+    """Bring what `read_shrunk` gave to the form that a model takes: `load_for_model` without the reading."""
+    stretched = stretch(pixels, height, width)
+    return (stretched @ LUMA)[..., np.newaxis] if channels == 1 else stretched
 
 
 def read_shrunk(source: str | Path | bytes, short_side: int) -> Decoded:

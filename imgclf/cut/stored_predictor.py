@@ -86,9 +86,8 @@ def stored_predictor(plain: Predictor, model: Any, images: Sequence[ImageFile]) 
         model: that ends in a head of imgclf.
         images: inspected.
     """
-    tensor = head_features(model)
-    pooled = keras.Model(model.inputs[0], tensor)
-    head = keras.Model(tensor, model.output)
+    pooled, head = pooled_network(model), behind_features(model)
+    (tensor,) = pooled.outputs
     width = int(tensor.shape[1])
     identity = {"network": fingerprint(pooled), "source": "pixels.py, Keras", "size": plain.input_shape,
                 "versions": [metadata.version(name) for name in LIBRARIES]}  # fmt: skip
@@ -99,3 +98,13 @@ def stored_predictor(plain: Predictor, model: Any, images: Sequence[ImageFile]) 
         plain.path, plain.classes, plain.input_shape, plain.scores, {image.path: image.key for image in images},
         features, head, space,
     )  # fmt: skip
+
+
+def pooled_network(model: Any) -> Any:
+    """Image to pooled features `(N, F)`, of a model that ends in a head of imgclf."""
+    return keras.Model(model.inputs[0], head_features(model))
+
+
+def behind_features(model: Any) -> Any:
+    """Pooled features `(N, F)` to what the model says, with a gate if it has one."""
+    return keras.Model(head_features(model), model.output)
