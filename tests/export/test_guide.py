@@ -11,13 +11,14 @@ from pathlib import Path
 import numpy as np
 
 from imgclf import predict, runs
-from imgclf.export.guide import _text, write_guide
+from imgclf.export.guide import write_guide
 from imgclf.export.results import RESULTS
+from imgclf.markdown import plain
 
 
 def test_the_python_of_the_guide_runs_and_says_what_predict_says(run: Path, tmp_path: Path) -> None:
     exports = run / runs.EXPORTS
-    guide = (exports / "README.md").read_text()
+    guide = (exports / "README.md").readplain()
     name = runs.read_json(exports / RESULTS)["files"][runs.read_json(exports / RESULTS)["recommended"]]["path"]
     assert f"**Ship `{name}`**" in guide and guide.count(name) >= 5
     (code,) = re.findall(r"```python\n(.*?)```", guide, re.DOTALL)
@@ -35,7 +36,7 @@ def test_the_python_of_the_guide_runs_and_says_what_predict_says(run: Path, tmp_
 
 def test_golden_scores_are_what_each_file_gives(run: Path) -> None:
     folder = run / runs.EXPORTS / "golden"
-    found = json.loads((folder / "golden.json").read_text())
+    found = json.loads((folder / "golden.json").readplain())
     assert tuple(found["classes"]) == runs.read_classes(run / runs.CLASSES)
     assert 3 <= len(found["images"]) <= 10 and {entry["label"] for entry in found["images"]} == set(found["classes"])
     for name in found["images"][0]["scores"]:
@@ -50,8 +51,8 @@ def test_names_are_text_in_the_guide(run_copy: Path) -> None:
     run = runs.Run.open(run_copy)
     runs.write_classes(run / runs.CLASSES, ["<img src=x onerror=1>", "a|b `c`", "[x](javascript:1)"])
     write_guide(run)
-    guide = (run_copy / runs.EXPORTS / "README.md").read_text()
-    assert "<img" not in guide and "[x](" not in guide and _text("a|b `c`") in guide
+    guide = (run_copy / runs.EXPORTS / "README.md").readplain()
+    assert "<img" not in guide and "[x](" not in guide and plain("a|b `c`") in guide
 
 
 def test_no_guide_where_nothing_may_be_shipped(run_copy: Path) -> None:

@@ -1,0 +1,114 @@
+"""The images behind each cell of the confusion matrix, as data for the page's script. May import facts and pictures.
+
+The page is one file, so its size is bounded: every cell shows its most telling images as thumbnails and names the
+others; where there are more names than a page should hold, the last ones are counted only.
+"""
+
+import os
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from imgclf.progress import track
+from imgclf.report import pictures
+from imgclf.report.facts import Tested
+
+MAX_PICTURES = 1_200  # on the whole page
+MAX_IN_CELL = {True: 12, False: 60}  # thumbnails of a cell: of right answers, of mistakes
+SIDE, MOST = 112, 7_000  # a thumbnail's longest side in pixels, and its characters: 1,200 are 8.4 MB at most
+MAX_NAMES = 4_000_000  # characters of all names together
+MANY = 200  # thumbnails, from which on progress is shown
+
+Cell = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Cells:
+    """What the page's script shows of each cell.
+
+    Attributes:
+        classes: their names.
+        cells: "true-said", as numbers of classes, to the number of images (`n`) and those that are shown (`images`: the
+            path, the probability of the predicted and of the true class, 0..1, the thumbnail's number or None).
+        pictures: `data:` addresses.
+    """
+
+    classes: tuple[str, ...]
+    cells: Mapping[str, Mapping[str, Any]]
+    pictures: Sequence[str] = field(repr=False)
+
+    def has(self, true: int, said: int) -> bool:
+        """Whether there is anything to be shown of a cell."""
+        return f"{true}-{said}" in self.cells
+
+    def to_json(self) -> dict[str, Any]:
+        """As the script takes it."""
+        return {"classes": self.classes, "cells": self.cells, "pictures": self.pictures}
+
+
+def cells(tested: Iterable[Tested], classes: Sequence[str]) -> Cells:
+    """Sort test images into the cells of the confusion matrix.
+
+    Args:
+        tested: the images.
+        classes: in the order of the matrix.
+
+    Returns:
+        Mistakes with those first that the model was surest of, right answers with those first that it was least sure
+        of. Thumbnails go to the mistakes of all cells in turn, then to the right answers.
+    """
+    index = {label: number for number, label in enumerate(classes)}
+    sorted_in: dict[Cell, list[Tested]] = defaultdict(list)
+    for image in tested:
+        if image.true_label in index and image.predicted_label in index:
+            sorted_in[index[image.true_label], index[image.predicted_label]].append(image)
+    for cell, images in sorted_in.items():
+        images.sort(key=lambda image, hit=cell[0] == cell[1]: (image.margin if hit else -image.probability,
+                                                               image.shown_path))  # type: ignore[misc]  # fmt: skip
+    drawn = _chosen(sorted_in)
+    addresses = _thumbnails(drawn)
+    numbers = {path: number for number, path in enumerate(addresses)}
+    room = MAX_NAMES
+    shown: dict[str, dict[str, Any]] = {}
+    for cell in sorted(sorted_in, key=lambda cell: (cell[0] == cell[1], cell)):  # mistakes are named first
+        rows = []
+        for place, image in enumerate(sorted_in[cell]):
+            room -= len(image.shown_path) + 24
+            if room < 0:
+                break
+            picture = numbers.get(image.path) if place < MAX_IN_CELL[cell[0] == cell[1]] else None
+            rows.append(
+                [_text(image.shown_path), round(image.probability, 4), round(image.true_probability, 4), picture]
+            )
+        shown[f"{cell[0]}-{cell[1]}"] = {"n": len(sorted_in[cell]), "images": rows}
+    return Cells(tuple(map(_text, classes)), shown, list(addresses.values()))
+
+
+def _chosen(sorted_in: Mapping[Cell, Sequence[Tested]]) -> list[Path]:
+    """The files that are drawn: the first of every cell with mistakes, then the second ..., then the right answers."""
+    found: dict[Path, None] = {}
+    for hit in (False, True):
+        lists = [images for cell, images in sorted(sorted_in.items()) if (cell[0] == cell[1]) == hit]
+        for place in range(MAX_IN_CELL[hit]):
+            found.update(dict.fromkeys(images[place].path for images in lists if place < len(images)))
+    return list(islice(found, MAX_PICTURES))
+
+
+def _thumbnails(paths: Sequence[Path]) -> dict[Path, str]:
+    """Thumbnails of the files that can be read; in threads, as decoding releases Python's lock."""
+    draw = partial(pictures.thumbnail, side=SIDE, most=MOST)
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        drawn: Iterable[str | None] = pool.map(draw, paths)
+        if len(paths) > MANY:
+            drawn = track(drawn, "drawing thumbnails", len(paths))
+        return {path: address for path, address in zip(paths, drawn, strict=True) if address is not None}
+
+
+def _text(name: str) -> str:
+    """A name as the rest of the page shows it: what is no Unicode is written out."""
+    return name.encode("utf-8", "backslashreplace").decode("utf-8")
