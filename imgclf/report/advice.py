@@ -46,13 +46,13 @@ class Advice:
         weight: larger is more urgent.
         title: what to do, in a few words.
         text: why, with its numbers: pieces that are joined, of which some are a `Name` or a `Command`.
-        cell: numbers of the true and the said class whose images it is about; None where it is about none.
+        cells: numbers of the true and the said class whose images it is about.
     """
 
     weight: float
     title: str
     text: tuple[str, ...]
-    cell: tuple[int, int] | None = None
+    cells: tuple[tuple[int, int], ...] = ()
 
     @property
     def pieces(self) -> Iterator[tuple[str, str]]:
@@ -171,13 +171,13 @@ def weak_class(facts: ReportFacts) -> Advice | None:
     low, high = wilson(found, entry.support)
     row = [number if index != at else 0 for index, number in enumerate(m.confusion[at])]
     most = max(range(len(row)), key=row.__getitem__)
-    more = "" if high > m.accuracy else ", and not by chance"
+    more = "" if high > m.accuracy else ", by more than chance"
     return Advice(35 + 100 * (m.accuracy - recall) * (1 if more else 0.5), "Work on the weakest class", (
         "Of ", _images(entry.support, "test image"), " of ", Name(facts.classes[at]), f" {found} were found "
         f"({_percent(recall)}, 95\u00a0% interval {_span(low, high)}), fewer than of the others{more}. "
         f"{row[most]} of the {entry.support - found} others were taken for ", Name(facts.classes[most]),
         ". Add training images like those that it misses.",
-    ), (at, most))  # fmt: skip
+    ), ((at, most),))  # fmt: skip
 
 
 def confused_pair(facts: ReportFacts) -> Advice | None:
@@ -199,7 +199,7 @@ def confused_pair(facts: ReportFacts) -> Advice | None:
         " were taken for ", Name(facts.classes[b]), f"{back}: {both} of all {wrong} mistakes. If you "
         "cannot tell them apart yourself, write down where one class ends and the other begins and sort them again, or "
         "make one class of both.",
-    ), (a, b))  # fmt: skip
+    ), ((a, b), (b, a)))  # fmt: skip
 
 
 def likely_label_errors(facts: ReportFacts) -> Advice | None:

@@ -46,6 +46,11 @@ class Cells:
         """Whether there is anything to be shown of a cell."""
         return f"{true}-{said}" in self.cells
 
+    def number(self, true: int, said: int) -> int:
+        """How many images a cell has."""
+        count: int = self.cells.get(f"{true}-{said}", {"n": 0})["n"]
+        return count
+
     def to_json(self) -> dict[str, Any]:
         """As the script takes it."""
         return {"classes": self.classes, "cells": self.cells, "pictures": self.pictures}

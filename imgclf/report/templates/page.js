@@ -27,7 +27,7 @@ if (source && panel) {
   const buttons = [...document.querySelectorAll("button[data-cell]")];
   let opener = null;
 
-  const photo = (row, hit, truly) => {
+  const photo = (row, hit, truly, said) => {
     const [path, probability, trueProbability, picture] = row;
     const frame = make("div", { className: "frame" });
     frame.append(
@@ -36,11 +36,11 @@ if (source && panel) {
         : make("img", { src: pictures[picture], alt: visible(path) }),
     );
     const item = make("li", {}, frame);
-    const sure = make("p", { className: "truth" }, make("span", { textContent: "sure of it" }));
+    const sure = make("p", { className: hit ? "first" : "said" }, nameOf(said));
     sure.append(make("span", { textContent: percent(probability) }));
     item.append(sure);
     if (!hit) {
-      const other = make("p", { className: "truth" }, make("span", { className: "word" }, nameOf(truly)));
+      const other = make("p", { className: "truth" }, make("span", { className: "word" }, "truly ", nameOf(truly)));
       other.append(make("span", { textContent: percent(trueProbability) }));
       item.append(other);
     }
@@ -74,7 +74,7 @@ if (source && panel) {
     panel.replaceChildren(make("div", { className: "cell-head" }, title, shut));
     if (n > 1) panel.append(make("p", { className: "quiet", textContent: order }));
     if (drawn.length) {
-      panel.append(make("ul", { className: "photos small" }, ...drawn.map((row) => photo(row, hit, truly))));
+      panel.append(make("ul", { className: "photos small" }, ...drawn.map((row) => photo(row, hit, truly, said))));
     }
     if (listed.length) {
       const open = !drawn.length;
