@@ -33,8 +33,8 @@ def compare_models(models: Sequence[Path], data: Path | None = None) -> Comparis
     known = set(predictors[0].classes).intersection(*(predictor.classes for predictor in predictors))
     usable = tuple(image for image in images if image.label in known)
     if not usable:
-        names = ", ".join(sorted(known)[:12]) or "as the classes of all models, which have none in common"
-        raise InputError(f"no image of {data} has a class that all models know", f"expected folders named {names}")
+        expected = ", ".join(sorted(known)[:12]) or "as the classes of all models, which have none in common"
+        raise InputError(f"no image of {data} has a class that all models know", f"expected folders named {expected}")
     if len(usable) < len(images):
         warn(f"{plural(len(images) - len(usable), 'image')} of {data} left out: not every model knows their class")
     answers: list[Answers] = []

@@ -4,7 +4,9 @@ import re
 
 MARKS = "\\`*_[]<>|&~"
 HTML = "<>&"
-BEGINNING = re.compile(r"[#+=-]|\d+(?=[.)])")  # of a heading, a list or a line: it means that at the beginning only
+BEGINNING = re.compile(
+    r"[#+=-]|\d+(?=[.)](?:\s|$))"
+)  # of a heading, a list or a line: it means that at the beginning only
 # Control characters, and embeddings, overrides and isolates, which would turn round the rest of the line
 # (https://www.unicode.org/reports/tr9/).
 UNSEEN = re.compile(r"[\x00-\x1f\x7f\u202a-\u202e\u2066-\u2069]")

@@ -273,7 +273,7 @@ def _points(share: float) -> str:
 
 def _rounded(number: float) -> int:
     """A count rounded up to two digits: nobody collects 753 images."""
-    step = max(1, 10 ** (len(str(ceil(number))) - 2))
+    step: int = 10 ** max(0, len(str(ceil(number))) - 2)
     return ceil(number / step) * step
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from imgclf.progress import track
 from imgclf.report import pictures
-from imgclf.report.facts import Tested
+from imgclf.report.facts import Answered
 
 MAX_PICTURES = 1_200  # on the whole page
 MAX_IN_CELL = {True: 12, False: 60}  # thumbnails of a cell: of right answers, of mistakes
@@ -56,7 +56,7 @@ class Cells:
         return {"classes": self.classes, "cells": self.cells, "pictures": self.pictures}
 
 
-def cells(tested: Iterable[Tested], classes: Sequence[str]) -> Cells:
+def cells(tested: Iterable[Answered], classes: Sequence[str]) -> Cells:
     """Sort test images into the cells of the confusion matrix.
 
     Args:
@@ -68,7 +68,7 @@ def cells(tested: Iterable[Tested], classes: Sequence[str]) -> Cells:
         of. Thumbnails go to the mistakes of all cells in turn, then to the right answers.
     """
     index = {label: number for number, label in enumerate(classes)}
-    sorted_in: dict[Cell, list[Tested]] = defaultdict(list)
+    sorted_in: dict[Cell, list[Answered]] = defaultdict(list)
     for image in tested:
         if image.true_label in index and image.predicted_label in index:
             sorted_in[index[image.true_label], index[image.predicted_label]].append(image)
@@ -94,7 +94,7 @@ def cells(tested: Iterable[Tested], classes: Sequence[str]) -> Cells:
     return Cells(tuple(map(_text, classes)), shown, list(addresses.values()))
 
 
-def _chosen(sorted_in: Mapping[Cell, Sequence[Tested]]) -> list[Path]:
+def _chosen(sorted_in: Mapping[Cell, Sequence[Answered]]) -> list[Path]:
     """The files that are drawn: the first of every cell with mistakes, then the second ..., then the right answers."""
     found: dict[Path, None] = {}
     for hit in (False, True):

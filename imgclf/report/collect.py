@@ -8,7 +8,7 @@ from imgclf import runs
 from imgclf.errors import InputError
 from imgclf.evaluation.metrics import Metrics
 from imgclf.report.card import write_card
-from imgclf.report.facts import ExportRow, HistoryRow, Picture, ReportFacts, Tested
+from imgclf.report.facts import Answered, ExportRow, HistoryRow, Picture, ReportFacts
 from imgclf.report.layers import INDEX
 from imgclf.report.page import write_report
 
@@ -113,7 +113,7 @@ def _history(run: runs.Run) -> tuple[HistoryRow, ...]:
     )
 
 
-def _tested(run: runs.Run, folder: Path) -> tuple[Tested, ...]:
+def _tested(run: runs.Run, folder: Path) -> tuple[Answered, ...]:
     with (run / runs.PREDICTIONS).open(encoding="utf-8", errors="surrogateescape", newline="") as handle:
         rows = csv.reader(handle)
         header = next(rows, [])
@@ -122,12 +122,12 @@ def _tested(run: runs.Run, folder: Path) -> tuple[Tested, ...]:
         return tuple(_image(folder, row, names, first) for row in rows)
 
 
-def _image(folder: Path, row: list[str], names: list[str], first: int) -> Tested:
+def _image(folder: Path, row: list[str], names: list[str], first: int) -> Answered:
     path, label, prediction = row[:3]
     scores = [float(cell) for cell in row[first:]]
     best = names.index(prediction)  # not the largest: figures are rounded, and two may be equal
     second = max((at for at in range(len(scores)) if at != best), key=scores.__getitem__)
-    return Tested(folder / path, path, _line(label), _line(prediction), scores[best], scores[names.index(label)],
+    return Answered(folder / path, path, _line(label), _line(prediction), scores[best], scores[names.index(label)],
                   _line(names[second]), scores[second])  # fmt: skip
 
 

@@ -40,7 +40,7 @@ class HistoryRow:
 
 
 @dataclass(frozen=True, slots=True)
-class Tested:
+class Answered:
     """One test image and what the model said of it.
 
     Attributes:
@@ -159,7 +159,7 @@ class ReportFacts:
     plan: Sequence[str]
     metrics: Metrics
     history: tuple[HistoryRow, ...]
-    tested: tuple[Tested, ...]
+    tested: tuple[Answered, ...]
     exports: tuple[ExportRow, ...]
     settings: Mapping[str, str]
     versions: Mapping[str, str]
@@ -176,7 +176,7 @@ class ReportFacts:
         return next((row for row in self.history if row.kept), None)
 
     @property
-    def mistakes(self) -> tuple[Tested, ...]:
+    def mistakes(self) -> tuple[Answered, ...]:
         """The test images that were named wrongly, the ones that the model was surest of first."""
         # The path decides between equals, so that the same facts give the same page.
         wrong = (image for image in self.tested if not image.right)
