@@ -4,6 +4,7 @@ The page is one file, so its size is bounded: every cell shows its most telling 
 others; where there are more names than a page should hold, the last ones are counted only.
 """
 
+import json
 import os
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -65,7 +66,7 @@ def cells(tested: Iterable[Answered], classes: Sequence[str]) -> Cells:
 
     Returns:
         Mistakes with those first that the model was surest of, right answers with those first that it was least sure
-        of. Thumbnails go to the mistakes of all cells in turn, then to the right answers.
+        of. Thumbnails go to the cells in turn, first to those of mistakes.
     """
     index = {label: number for number, label in enumerate(classes)}
     sorted_in: dict[Cell, list[Answered]] = defaultdict(list)
@@ -83,7 +84,7 @@ def cells(tested: Iterable[Answered], classes: Sequence[str]) -> Cells:
     for cell in sorted(sorted_in, key=lambda cell: (cell[0] == cell[1], cell)):  # mistakes are named first
         rows = []
         for place, image in enumerate(sorted_in[cell]):
-            room -= len(image.shown_path) + 24
+            room -= _length(image.shown_path)
             if room < 0:
                 break
             picture = numbers.get(image.path) if place < MAX_IN_CELL[cell[0] == cell[1]] else None
@@ -95,13 +96,22 @@ def cells(tested: Iterable[Answered], classes: Sequence[str]) -> Cells:
 
 
 def _chosen(sorted_in: Mapping[Cell, Sequence[Answered]]) -> list[Path]:
-    """The files that are drawn: the first of every cell with mistakes, then the second ..., then the right answers."""
+    """The files that are drawn: of mistakes the first of every cell, then the second ...; then of right answers.
+
+    A quarter is kept for right answers, where there are so many.
+    """
+    turns = {hit: _in_turn(sorted_in, hit) for hit in (False, True)}
+    kept = min(len(turns[True]), MAX_PICTURES // 4)
+    mistakes = list(islice(turns[False], MAX_PICTURES - kept))
+    return list(dict.fromkeys((*mistakes, *islice(turns[True], MAX_PICTURES - len(mistakes)))))
+
+
+def _in_turn(sorted_in: Mapping[Cell, Sequence[Answered]], hit: bool) -> dict[Path, None]:
+    lists = [images for cell, images in sorted(sorted_in.items()) if (cell[0] == cell[1]) == hit]
     found: dict[Path, None] = {}
-    for hit in (False, True):
-        lists = [images for cell, images in sorted(sorted_in.items()) if (cell[0] == cell[1]) == hit]
-        for place in range(MAX_IN_CELL[hit]):
-            found.update(dict.fromkeys(images[place].path for images in lists if place < len(images)))
-    return list(islice(found, MAX_PICTURES))
+    for place in range(MAX_IN_CELL[hit]):
+        found.update(dict.fromkeys(images[place].path for images in lists if place < len(images)))
+    return found
 
 
 def _thumbnails(paths: Sequence[Path]) -> dict[Path, str]:
@@ -112,6 +122,11 @@ def _thumbnails(paths: Sequence[Path]) -> dict[Path, str]:
         if len(paths) > MANY:
             drawn = track(drawn, "drawing thumbnails", len(paths))
         return {path: address for path, address in zip(paths, drawn, strict=True) if address is not None}
+
+
+def _length(name: str) -> int:
+    """How many characters of the page an image's row takes at most: what is not ASCII is six, and so is markup."""
+    return len(json.dumps(name)) + 5 * sum(map(name.count, "<>&'")) + 36
 
 
 def _text(name: str) -> str:

@@ -17,7 +17,7 @@ from imgclf.runs import write_text
 
 MAX_PICTURES = 600  # on the page, shared by the models
 SIDE, MOST = 128, 9_000  # a thumbnail's longest side in pixels, and its characters: 5.4 MB at most
-MAX_NAMES = 2_000  # of a model and kind, beyond the thumbnails
+MAX_NAMES = 500  # of a model and kind, beyond the thumbnails
 CHANCE = 0.05  # p below which a change is called more than chance
 
 TITLES: dict[Kind, tuple[str, str]] = {

@@ -18,7 +18,7 @@ from imgclf.markdown import plain
 
 def test_the_python_of_the_guide_runs_and_says_what_predict_says(run: Path, tmp_path: Path) -> None:
     exports = run / runs.EXPORTS
-    guide = (exports / "README.md").readplain()
+    guide = (exports / "README.md").read_text()
     name = runs.read_json(exports / RESULTS)["files"][runs.read_json(exports / RESULTS)["recommended"]]["path"]
     assert f"**Ship `{name}`**" in guide and guide.count(name) >= 5
     (code,) = re.findall(r"```python\n(.*?)```", guide, re.DOTALL)
@@ -36,7 +36,7 @@ def test_the_python_of_the_guide_runs_and_says_what_predict_says(run: Path, tmp_
 
 def test_golden_scores_are_what_each_file_gives(run: Path) -> None:
     folder = run / runs.EXPORTS / "golden"
-    found = json.loads((folder / "golden.json").readplain())
+    found = json.loads((folder / "golden.json").read_text())
     assert tuple(found["classes"]) == runs.read_classes(run / runs.CLASSES)
     assert 3 <= len(found["images"]) <= 10 and {entry["label"] for entry in found["images"]} == set(found["classes"])
     for name in found["images"][0]["scores"]:
@@ -51,7 +51,7 @@ def test_names_are_text_in_the_guide(run_copy: Path) -> None:
     run = runs.Run.open(run_copy)
     runs.write_classes(run / runs.CLASSES, ["<img src=x onerror=1>", "a|b `c`", "[x](javascript:1)"])
     write_guide(run)
-    guide = (run_copy / runs.EXPORTS / "README.md").readplain()
+    guide = (run_copy / runs.EXPORTS / "README.md").read_text()
     assert "<img" not in guide and "[x](" not in guide and plain("a|b `c`") in guide
 
 

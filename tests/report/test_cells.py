@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from jinja2.utils import htmlsafe_json_dumps
 from PIL import Image
 
 from imgclf.evaluation.metrics import compute
@@ -62,12 +63,16 @@ def test_thumbnails_are_bounded_in_number_and_go_to_mistakes_first(tmp_path: Pat
     assert {key: len(cell["images"]) for key, cell in found.items()} == {"0-1": 100, "0-0": 100}, "the others by name"
 
 
-def test_names_are_bounded_too_and_those_of_mistakes_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MAX_NAMES", 3000)
-    facts = answered(tmp_path, ("cat", "dog"), [[300, 20], [0, 1]])
+@pytest.mark.parametrize("name", ["", "<&>'", "🦊"])
+def test_names_are_bounded_too_and_those_of_mistakes_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr(module, "MAX_NAMES", 6000)
+    facts = answered(tmp_path, ("cat", "dog"), [[300, 20], [0, 1]], name)
     found = cells(facts.tested, facts.classes).to_json()["cells"]
     assert len(found["0-1"]["images"]) == 20 and found["0-0"]["n"] == 300
-    assert 0 < len(found["0-0"]["images"]) < 100
+    assert 0 < len(found["0-0"]["images"]) < 120
+    assert len(htmlsafe_json_dumps(found)) < 6000 + 200
 
 
 def test_a_thumbnail_that_is_no_thumbnail_is_a_gap(tmp_path: Path) -> None:
@@ -203,3 +208,17 @@ def test_hostile_names_stay_text_and_nothing_overflows(
             page.value("performance.getEntriesByType('resource').filter(e => !e.name.startsWith('data:')).length") == 0
         )
         assert not page.errors
+
+
+def test_right_answers_have_thumbnails_too_where_there_are_many_mistakes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MAX_PICTURES", 20)
+    paths = []
+    for number in range(60):
+        paths.append(tmp_path / f"{number}.png")
+        Image.new("RGB", (8, 8), (number, 0, 0)).save(paths[-1])
+    images = [Answered(path, path.name, "a", "b" if at < 40 else "a", 0.9, 0.1) for at, path in enumerate(paths)]
+    found = cells(images, ("a", "b")).to_json()["cells"]
+    drawn = {key: sum(row[3] is not None for row in cell["images"]) for key, cell in found.items()}
+    assert drawn == {"0-1": 15, "0-0": 5}
