@@ -14,7 +14,7 @@ from imgclf import runs
 from imgclf.evaluation.paired import paired
 from tests.browser import Browser, needs_chromium
 from tests.conftest import imgclf_here
-from tests.report.pages import Page
+from tests.report.pages import Page, foreign_scripts
 
 
 @pytest.fixture
@@ -139,6 +139,40 @@ def test_names_stand_in_for_images_that_are_gone(run_copy: Path) -> None:
     runs.write_json(run_copy / runs.CONFIG, config)
     assert imgclf_here("report", run_copy).returncode == 0
     assert "no preview" in Page((run_copy / runs.REPORT).read_text(encoding="utf-8")).text
+
+
+HOSTILE = "<script>alert(1)</script>\"'&\n\u202e\u05e9\u05dc\u05d5\u05dd 🦊"
+
+
+@pytest.fixture
+def hostile(run_copy: Path) -> Path:
+    """The run, as if one of its classes had the worst of names, with a line break in it."""
+    flat = " ".join(HOSTILE.splitlines())
+    classes = [flat if name == "disc" else name for name in runs.read_classes(run_copy / runs.CLASSES)]
+    runs.write_classes(run_copy / runs.CLASSES, classes)
+    for name in (runs.SPLIT, runs.PREDICTIONS):
+        with (run_copy / name).open(newline="") as file:
+            header, *rows = csv.reader(file)
+        header = [cell.replace("p:disc", f"p:{HOSTILE}") for cell in header]
+        runs.write_csv(run_copy / name, header, [[HOSTILE if cell == "disc" else cell for cell in row] for row in rows])
+    metrics = runs.read_json(run_copy / runs.METRICS)
+    for entry in metrics["per_class"]:
+        entry["label"] = HOSTILE if entry["label"] == "disc" else entry["label"]
+    runs.write_json(run_copy / runs.METRICS, metrics)
+    return run_copy
+
+
+def test_the_worst_of_class_names_stays_text(hostile: Path, tmp_path: Path) -> None:
+    assert imgclf_here("report", hostile).returncode == 0
+    page = Page((hostile / runs.REPORT).read_text(encoding="utf-8"))
+    assert not foreign_scripts(page) and '<script>alert(1)</script>"' in page.text
+    card = (hostile / runs.MODEL_CARD).read_text(encoding="utf-8")
+    assert "<script" not in card and "\u202e" not in card and "&#60;script&#62;alert(1)" in card
+    html = tmp_path / "page.html"
+    done = imgclf_here("compare", hostile, hostile, "--html", html)
+    assert done.returncode == 0 and "\u202e" not in done.stdout
+    shown = Page(html.read_text(encoding="utf-8"))
+    assert not foreign_scripts(shown) and '<script>alert(1)</script>"' in shown.text
 
 
 @needs_chromium
