@@ -68,7 +68,7 @@ def _lines(found: "Comparison") -> Iterator[str]:
     yield ""
     yield from (f"{printable(model.name)}: {verdict(model)}" for model in found.models if model.change)
     if len(found.models) > 2:
-        yield "Of several comparisons one looks better than chance more easily: p is of each alone."
+        yield "Of several comparisons one passes for more than chance more easily: each p is of that one alone."
     yield ""
     yield from _recalls(found)
     for model in found.models:
