@@ -16,6 +16,7 @@ from imgclf.errors import InputError
 
 ADDRESS = "127.0.0.1"
 SECONDS_IDLE = 60  # before a kept connection is closed
+SECONDS_TO_OPEN = 20
 FRESH = "no-store"
 
 
@@ -94,8 +95,16 @@ class LocalHandler(BaseHTTPRequestHandler):
         """Say nothing: the terminal is the user's."""
 
 
-def open_in_browser(url: str) -> None:
-    """Open an address in the browser, where there is a desktop; one within the terminal would be in the way."""
+def open_in_browser(url: str, wait: bool = False) -> None:
+    """Open an address in the browser, where there is a desktop; one within the terminal would be in the way.
+
+    Args:
+        url: the address.
+        wait: until the browser has been asked, for a program that ends then.
+    """
     names = ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER")
     if sys.platform in ("win32", "darwin") or any(os.environ.get(name) for name in names):
-        threading.Thread(target=webbrowser.open, args=[url], daemon=True).start()  # may take seconds
+        asking = threading.Thread(target=webbrowser.open, args=[url], daemon=True)  # may take seconds
+        asking.start()
+        if wait:
+            asking.join(SECONDS_TO_OPEN)

@@ -5,9 +5,12 @@ from typing import Any
 
 import click
 
+from imgclf.cli.check import PAGE_MARK
 from imgclf.cli.main import common_options
 from imgclf.cli.settings import given_settings, setting_options
 from imgclf.config import AUGMENTATIONS
+
+PAGES = (".html", ".htm")
 
 
 @click.group(short_help="Unpack images, split them, see what a training would see.")
@@ -59,7 +62,18 @@ def _names(value: str) -> list[str]:
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), default=Path("preview.png"), show_default=True)
 @common_options
 def preview(data: Path, augment: str, flip: bool, image_size: int, seed: int, out: Path) -> None:
-    """Draw a contact sheet of DATA: a row per image, first as it is, then as training would vary it."""
+    """Look at DATA before training: a contact sheet (--out X.png) or a page (--out X.html).
+
+    The sheet has a row per image: first as it is, then as training would vary it. The page has what every class holds:
+    counts, sizes, random samples.
+    """
+    if out.suffix.lower() in PAGES:
+        from imgclf.report.data_page import write_data_page
+        from imgclf.runs import require_own
+
+        require_own(out, PAGE_MARK)
+        click.echo(write_data_page(data, out, seed))
+        return
     from imgclf.report.preview import contact_sheet
 
     click.echo(contact_sheet(data, out, augment=augment, flip=flip, size=image_size, seed=seed))

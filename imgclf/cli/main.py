@@ -21,6 +21,8 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "train": ("imgclf.cli.train", "Train on a folder of labelled images: model, measure, mobile files, report."),
         "tune": ("imgclf.cli.tune", "Search the network and settings that suit the images, and train the winner."),
         "evaluate": ("imgclf.cli.evaluate", "Measure a model on labelled images."),
+        "compare": ("imgclf.cli.compare", "Compare runs on the same images: won, lost, and whether it may be chance."),
+        "report": ("imgclf.cli.report", "Write the report and the model card of a run again."),
         "predict": ("imgclf.cli.predict", "Classify images with a run or a model file."),
     },
     "Put it on a phone": {

@@ -13,6 +13,7 @@ from imgclf.export.golden import write_golden
 from imgclf.export.results import RESULTS
 from imgclf.export.verify import Exported, Reference
 from imgclf.export.web import VERSION, refresh_web
+from imgclf.markdown import plain
 
 NAME = "README.md"
 TASKS_ANDROID = "0.10.26"  # that the snippet was written for
@@ -37,21 +38,13 @@ def write_guide(run: runs.Run) -> Path | None:
     files = found["files"]
     text = _environment().get_template("guide.md.j2").render(
         file=files[name], kind=FORMATS[name], files=files, formats=FORMATS, keras=found["keras"],
-        classes=[_text(label) for label in run.outputs], run=_text(run.root.name), golden=GOLDEN,
+        classes=[plain(label) for label in run.outputs], run=plain(run.root.name), golden=GOLDEN,
         android=TASKS_ANDROID, web=VERSION,
     )  # fmt: skip
     return runs.write_text(folder / NAME, text)
 
 
 def _environment() -> Environment:
-    # Markdown, not HTML: names are made harmless by `_text`
+    # Markdown, not HTML: names are made harmless by `markdown.plain`
     return Environment(loader=FileSystemLoader(Path(__file__).parent / "templates"), undefined=StrictUndefined,
                        trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True, autoescape=False)  # fmt: skip
-
-
-def _text(name: str) -> str:
-    """A name as Markdown shows it, whatever is in it: no markup, no HTML, no line of its own."""
-    shown = " ".join(name.split())
-    for mark in "\\`*_{}[]()<>#+-!|&":
-        shown = shown.replace(mark, f"&#{ord(mark)};") if mark in "<>&" else shown.replace(mark, f"\\{mark}")
-    return shown

@@ -1,19 +1,48 @@
-"""The facts of a run, read from its folder, for the report. May import runs and report/."""
+"""The facts of a run, read from its folder, for the report and the model card. May import runs and report/."""
 
 import csv
 from pathlib import Path
 from typing import Any
 
 from imgclf import runs
+from imgclf.errors import InputError
 from imgclf.evaluation.metrics import Metrics
-from imgclf.report.facts import ExportRow, HistoryRow, Mistake, Picture, ReportFacts
+from imgclf.report.card import write_card
+from imgclf.report.facts import Answered, ExportRow, HistoryRow, Picture, ReportFacts
 from imgclf.report.layers import INDEX
 from imgclf.report.page import write_report
 
+BEST = "best"  # of a search: its winner's run
+SCORE = "p:"  # what the columns of predictions.csv with the classes' probabilities begin with
+NEEDED = (runs.CONFIG, runs.SPLIT, runs.CLASSES, runs.HISTORY, runs.METRICS, runs.PREDICTIONS, runs.MODEL)
 
-def write_run_report(run: runs.Run) -> Path:
-    """Write RUN/report.html from what the run folder holds."""
-    return write_report(collect(run), run / runs.REPORT)
+
+def write_run_report(run: runs.Run) -> tuple[Path, Path]:
+    """Write RUN/report.html and RUN/MODEL_CARD.md from what the run folder holds."""
+    facts = collect(run)
+    return write_report(facts, run / runs.REPORT), write_card(facts, run / runs.MODEL_CARD)
+
+
+def rebuild(root: Path) -> tuple[Path, Path]:
+    """Write the report and the model card of a finished run again.
+
+    Returns:
+        The two files.
+
+    Raises:
+        InputError: no run, or not finished.
+        SetupError: they cannot be written.
+    """
+    run = runs.Run.open(root)
+    if not (run / runs.METRICS).is_file() and (run / BEST / runs.STATE).is_file():
+        raise InputError(f"{root} is a search", f"its winner is a run: imgclf report {root / BEST}")
+    state = run.state["state"]
+    if state != "done":
+        raise InputError(f"{root} is not finished ({state})", f"finish it: imgclf train --resume {root}")
+    facts_missing = [name for name in NEEDED if not (run / name).is_file()]
+    if facts_missing:
+        raise InputError(f"{run / facts_missing[0]} is missing", "expected a finished run folder of imgclf")
+    return write_run_report(run)
 
 
 def collect(run: runs.Run) -> ReportFacts:
@@ -41,7 +70,7 @@ def collect(run: runs.Run) -> ReportFacts:
         plan=config["notes"],
         metrics=Metrics.from_json(runs.read_json(run / runs.METRICS)),
         history=_history(run),
-        mistakes=_mistakes(run, folder),
+        tested=_tested(run, folder),
         exports=_exports(run),
         settings={name: _shown(value) for name, value in settings.items()},
         versions={"imgclf": config["imgclf"], **config["versions"]},
@@ -49,6 +78,8 @@ def collect(run: runs.Run) -> ReportFacts:
         fingerprint=config["data"]["fingerprint"],
         layers=_layers(run),
         folds=_folds(run),
+        run_path=str(run.root),
+        data_path=str(folder),
     )
 
 
@@ -61,7 +92,7 @@ def _counts(run: runs.Run) -> dict[str, dict[str, int]]:
     counts: dict[str, dict[str, int]] = {}
     for row in _rows(run / runs.SPLIT):
         part = counts.setdefault(row["part"], dict.fromkeys(run.classes, 0))
-        part[row["label"]] += 1
+        part[_line(row["label"])] += 1
     return counts
 
 
@@ -82,19 +113,27 @@ def _history(run: runs.Run) -> tuple[HistoryRow, ...]:
     )
 
 
-def _mistakes(run: runs.Run, folder: Path) -> tuple[Mistake, ...]:
-    return tuple(
-        Mistake(
-            path=folder / row["path"],
-            shown_path=row["path"],
-            true_label=row["label"],
-            predicted_label=row["prediction"],
-            probability=float(row["probability"]),
-            true_probability=float(row[f"p:{row['label']}"]),
-        )
-        for row in _rows(run / runs.PREDICTIONS)
-        if row["label"] != row["prediction"]
-    )
+def _tested(run: runs.Run, folder: Path) -> tuple[Answered, ...]:
+    with (run / runs.PREDICTIONS).open(encoding="utf-8", errors="surrogateescape", newline="") as handle:
+        rows = csv.reader(handle)
+        header = next(rows, [])
+        names = [name[len(SCORE) :] for name in header if name.startswith(SCORE)]
+        first = len(header) - len(names)
+        return tuple(_image(folder, row, names, first) for row in rows)
+
+
+def _image(folder: Path, row: list[str], names: list[str], first: int) -> Answered:
+    path, label, prediction = row[:3]
+    scores = [float(cell) for cell in row[first:]]
+    best = names.index(prediction)  # not the largest: figures are rounded, and two may be equal
+    second = max((at for at in range(len(scores)) if at != best), key=scores.__getitem__)
+    return Answered(folder / path, path, _line(label), _line(prediction), scores[best], scores[names.index(label)],
+                  _line(names[second]), scores[second])  # fmt: skip
+
+
+def _line(label: str) -> str:
+    """A class name as classes.txt has it: on one line."""
+    return " ".join(label.splitlines())
 
 
 def _exports(run: runs.Run) -> tuple[ExportRow, ...]:

@@ -1,12 +1,14 @@
 """What every page of imgclf is made with: templates, filters, one style. Imports nothing of imgclf.
 
 Class and file names are whatever somebody typed, so templates escape everything, and the page's own security policy
-(in `base.html.j2`) forbids scripts and every request.
+(in `base.html.j2`) forbids every request, and every script but the one that it is made with, known by its hash.
 """
 
 import re
+from base64 import b64encode
 from collections.abc import Sequence
 from functools import cache
+from hashlib import sha256
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -17,21 +19,39 @@ LONG_TABLE, OPEN_ROWS = 30, 20  # rows; of a table longer than the first, the se
 View = dict[str, Any]
 
 
-def page(template: str, styles: Sequence[str] = ("style.css",), **view: object) -> str:
+def page(template: str, styles: Sequence[str] = ("style.css",), script: str = "", **view: object) -> str:
     """A whole HTML document that needs no network and no other file.
 
     Args:
         template: a template that extends `base.html.j2`.
         styles: the style sheets that go into it, among the templates.
+        script: the script that goes into it, among the templates; "" for none. It runs when the page is there.
         **view: what it shows.
 
     Returns:
         HTML text that can be written as UTF-8 whatever the file names in it are.
     """
     style = Markup("\n".join(map(_source, styles)))
-    text = _environment().get_template(template).render(style=style, **view)
+    source = _source(script) if script else ""
+    digest = b64encode(sha256(source.encode()).digest()).decode("ascii")
+    text = (
+        _environment()
+        .get_template(template)
+        .render(style=style, script=Markup(source), script_hash=Markup(f"'sha256-{digest}'"), **view)
+    )
     # A file name that is not valid Unicode reaches Python as lone surrogates, which no encoding can write.
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def markdown(template: str, **view: object) -> str:
+    """A Markdown document; its template has to make names harmless itself (`imgclf.markdown.plain`).
+
+    Returns:
+        Text that can be written as UTF-8, with one empty line at most between paragraphs.
+    """
+    environment = _environment().overlay(autoescape=False)
+    text = environment.get_template(template).render(**view)
+    return re.sub(r"\n{3,}", "\n\n", text.encode("utf-8", "backslashreplace").decode("utf-8")).rstrip("\n") + "\n"
 
 
 def part(template: str, **view: object) -> Markup:
@@ -61,7 +81,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters.update(
-        visible=_visible, percent=_percent, three=_three, size=_size, grouped=_grouped, plural=_plural
+        visible=_visible, percent=percent, three=_three, size=_size, grouped=_grouped, plural=_plural
     )
     return environment
 
@@ -71,7 +91,7 @@ def _visible(text: object) -> str:
     return re.sub(r"[\x00-\x1f\x7f]", lambda match: chr(0x2400 + min(ord(match.group()), 0x21)), str(text))
 
 
-def _percent(share: float | None) -> str:
+def percent(share: float | None) -> str:
     """A share as `87.6 %`; what is not quite none or all never reads 0.0 or 100.0."""
     if share is None:
         return "–"

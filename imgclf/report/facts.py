@@ -40,8 +40,8 @@ class HistoryRow:
 
 
 @dataclass(frozen=True, slots=True)
-class Mistake:
-    """One test image that was predicted wrongly.
+class Answered:
+    """One test image and what the model said of it.
 
     Attributes:
         path: a file to read the thumbnail from (the staged image or the user's).
@@ -50,6 +50,8 @@ class Mistake:
         predicted_label: the class that was predicted.
         probability: of the predicted class, 0..1.
         true_probability: of the true class, 0..1.
+        second_label: the class that came second.
+        second_probability: of that class, 0..1.
     """
 
     path: Path
@@ -58,6 +60,18 @@ class Mistake:
     predicted_label: str
     probability: float
     true_probability: float
+    second_label: str = ""
+    second_probability: float = 0.0
+
+    @property
+    def right(self) -> bool:
+        """Whether the model named it correctly."""
+        return self.true_label == self.predicted_label
+
+    @property
+    def margin(self) -> float:
+        """By how much the best class is ahead of the second, 0..1; the model is unsure where it is small."""
+        return self.probability - self.second_probability
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +134,7 @@ class ReportFacts:
         plan: what was decided for this run and why, a sentence each.
         metrics: on the test images.
         history: every epoch in the order of training; may be empty.
-        mistakes: wrongly predicted test images, in any order; may be empty.
+        tested: every test image with its prediction, in any order; may be empty where nothing is known of them.
         exports: the model files; may be empty.
         settings: every setting and its value.
         versions: library to version.
@@ -128,6 +142,8 @@ class ReportFacts:
         fingerprint: hash of the data.
         layers: what the network sees, layer by layer; may be empty.
         folds: accuracy in each fold of a cross-validation, 0..1; empty where a test part was measured on.
+        run_path: the run folder, as commands may name it.
+        data_path: the images, likewise.
     """
 
     title: str
@@ -143,7 +159,7 @@ class ReportFacts:
     plan: Sequence[str]
     metrics: Metrics
     history: tuple[HistoryRow, ...]
-    mistakes: tuple[Mistake, ...]
+    tested: tuple[Answered, ...]
     exports: tuple[ExportRow, ...]
     settings: Mapping[str, str]
     versions: Mapping[str, str]
@@ -151,8 +167,21 @@ class ReportFacts:
     fingerprint: str
     layers: tuple[Picture, ...] = ()
     folds: tuple[float, ...] = ()
+    run_path: str = "RUN"
+    data_path: str = "DATA"
 
     @property
     def kept(self) -> HistoryRow | None:
         """The epoch whose weights the model has; None where the history does not say."""
         return next((row for row in self.history if row.kept), None)
+
+    @property
+    def mistakes(self) -> tuple[Answered, ...]:
+        """The test images that were named wrongly, the ones that the model was surest of first."""
+        # The path decides between equals, so that the same facts give the same page.
+        wrong = (image for image in self.tested if not image.right)
+        return tuple(sorted(wrong, key=lambda image: (-image.probability, image.shown_path)))
+
+    def images_of(self, part: str) -> int:
+        """How many images a part ("train", "val", "test") has."""
+        return sum(self.counts.get(part, {}).values())

@@ -4,6 +4,7 @@ A section is one row of `SECTIONS`: an anchor, a title, a template, and a functi
 template shows.
 """
 
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,14 +13,18 @@ from markupsafe import Markup
 
 from imgclf.progress import duration
 from imgclf.report import document, pictures, plots
+from imgclf.report.advice import advise
+from imgclf.report.cells import Cells, cells
 from imgclf.report.document import View, folded
 from imgclf.report.facts import ExportRow, ReportFacts
+from imgclf.report.reading import partings
 from imgclf.runs import write_text
 
 MAX_MATRIX = 30  # classes; a larger confusion matrix is no longer read, the most confused pairs are
 MAX_PAIRS = 20  # where they stand in for the matrix
 PAIRS_BESIDE = 6  # where they stand beside it
 MAX_THUMBNAILS = 24  # at most 0.7 MB even if every thumbnail is noise, 0.2 MB with ordinary photos
+MAX_UNSURE = 12  # likewise
 FEW_IMAGES = 100  # test images; below it the interval is wider than about 14 points and worth a warning
 
 PART_TITLES = {"train": "training", "val": "validation", "test": "test", "": "all"}
@@ -47,12 +52,13 @@ def render(facts: ReportFacts) -> str:
     Returns:
         HTML text that can be written as UTF-8 whatever the file names in it are.
     """
+    found = cells(facts.tested, facts.classes)
     bodies = [
-        (section, document.part(section.template, facts=facts, stage_title=plots.stage_title, **view))
+        (section, document.part(section.template, facts=facts, cells=found, stage_title=plots.stage_title, **view))
         for section in SECTIONS
         if (view := section.view(facts)) is not None
     ]
-    return document.page("page.html.j2", facts=facts, bodies=bodies)
+    return document.page("page.html.j2", script="page.js", facts=facts, bodies=bodies, cells=_openable(found))
 
 
 def write_report(facts: ReportFacts, path: Path) -> Path:
@@ -69,6 +75,15 @@ def write_report(facts: ReportFacts, path: Path) -> Path:
         SetupError: the file cannot be written.
     """
     return write_text(path, render(facts))
+
+
+def _openable(found: Cells) -> View | None:
+    """What the script shows of the cells; None where there are none to be opened."""
+    return found.to_json() if found.cells else None
+
+
+def _next(facts: ReportFacts) -> View:
+    return {"advice": advise(facts), "run": shlex.quote(facts.run_path)}
 
 
 def _result(facts: ReportFacts) -> View:
@@ -104,6 +119,8 @@ def _training(facts: ReportFacts) -> View:
         "kept": facts.kept,
         "spent": duration(sum(seconds)) if seconds else None,
         "validated": any(row.val_loss is not None for row in facts.history),
+        "partings": partings(facts.history),
+        "validations": facts.images_of("val"),
     }
 
 
@@ -115,6 +132,8 @@ def _confusion(facts: ReportFacts) -> View:
         "pairs": [(*pair, pair[2] / supports[pair[0]]) for pair in metrics.confused_pairs(MAX_PAIRS)],
         "shown_pairs": PAIRS_BESIDE,
         "supports": [entry.support for entry in metrics.per_class],
+        "at": {entry.label: index for index, entry in enumerate(metrics.per_class)},
+        "clickable": bool(facts.tested),
     }
 
 
@@ -124,9 +143,17 @@ def _classes(facts: ReportFacts) -> View:
 
 
 def _mistakes(facts: ReportFacts) -> View:
-    # The path decides between equals, so that the same facts give the same page.
-    worst = sorted(facts.mistakes, key=lambda mistake: (-mistake.probability, mistake.shown_path))[:MAX_THUMBNAILS]
-    return {"shown": [(mistake, pictures.thumbnail(mistake.path)) for mistake in worst], "total": len(facts.mistakes)}
+    worst = facts.mistakes
+    return {"shown": [(image, pictures.thumbnail(image.path)) for image in worst[:MAX_THUMBNAILS]], "total": len(worst)}
+
+
+def _uncertain(facts: ReportFacts) -> View | None:
+    unsure = sorted(
+        (image for image in facts.tested if image.second_label), key=lambda image: (image.margin, image.shown_path)
+    )
+    shown = [(image, pictures.thumbnail(image.path)) for image in unsure[:MAX_UNSURE]]
+    right = sum(image.right for image, _ in shown)
+    return {"shown": shown, "total": len(unsure), "right": right} if shown else None
 
 
 def _layers(facts: ReportFacts) -> View | None:
@@ -153,11 +180,13 @@ def _details(facts: ReportFacts) -> View:
 
 SECTIONS = (
     Section("result", "Result", "result.html.j2", _result),
+    Section("next", "What to do next", "next.html.j2", _next),
     Section("files", "What to ship", "exports.html.j2", _exports),
     Section("training", "How it learned", "training.html.j2", _training),
     Section("confusion", "What is taken for what", "confusion.html.j2", _confusion),
     Section("classes", "Class by class", "classes.html.j2", _classes),
     Section("mistakes", "Worst mistakes", "mistakes.html.j2", _mistakes),
+    Section("uncertain", "Least sure", "uncertain.html.j2", _uncertain),
     Section("layers", "What it sees", "layers.html.j2", _layers),
     Section("data", "The images", "data.html.j2", _data),
     Section("details", "Every setting", "details.html.j2", _details),

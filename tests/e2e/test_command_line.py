@@ -28,7 +28,7 @@ def test_a_run_folder_holds_what_was_promised(run: Path) -> None:
     names = {path.relative_to(run).as_posix() for path in run.rglob("*") if path.is_file()}
     assert names >= {
         "config.json", "state.json", "split.csv", "classes.txt", "history.csv", "metrics.json", "predictions.csv",
-        "model.keras", "report.html", "exports/model_float32.tflite", "exports/model_float16.tflite",
+        "model.keras", "report.html", "MODEL_CARD.md", "exports/model_float32.tflite", "exports/model_float16.tflite",
         "exports/classes.txt", "exports/verify.json",
     }  # fmt: skip
     assert not [name for name in names if name.endswith(".part")]

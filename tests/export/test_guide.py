@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 
 from imgclf import predict, runs
-from imgclf.export.guide import _text, write_guide
+from imgclf.export.guide import write_guide
 from imgclf.export.results import RESULTS
+from imgclf.markdown import plain
 
 
 def test_the_python_of_the_guide_runs_and_says_what_predict_says(run: Path, tmp_path: Path) -> None:
@@ -51,7 +52,7 @@ def test_names_are_text_in_the_guide(run_copy: Path) -> None:
     runs.write_classes(run / runs.CLASSES, ["<img src=x onerror=1>", "a|b `c`", "[x](javascript:1)"])
     write_guide(run)
     guide = (run_copy / runs.EXPORTS / "README.md").read_text()
-    assert "<img" not in guide and "[x](" not in guide and _text("a|b `c`") in guide
+    assert "<img" not in guide and "[x](" not in guide and plain("a|b `c`") in guide
 
 
 def test_no_guide_where_nothing_may_be_shipped(run_copy: Path) -> None:

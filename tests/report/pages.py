@@ -17,7 +17,14 @@ HOSTILE = (
     "w" * 240,
     "lone \udcff surrogate",
 )
+DATA: dict[str, str | None] = {"type": "application/json", "id": "cell-data"}
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
+
+def foreign_scripts(page: "Page") -> list[dict[str, str | None]]:
+    """Script elements that are not the page's own two: its data, which are not run, and its code."""
+    scripts = [attributes for tag, attributes in page.tags if tag == "script"]
+    return [attributes for attributes in scripts if attributes not in ({}, DATA)] + scripts[2:]
 
 
 class Page(HTMLParser):
@@ -36,7 +43,7 @@ class Page(HTMLParser):
             self.chunks.append(" ")
 
     def handle_data(self, data: str) -> None:
-        if self.tags[-1:] and self.tags[-1][0] != "style":
+        if self.tags[-1:] and self.tags[-1][0] not in ("style", "script"):
             self.chunks.append(data)
 
     @property

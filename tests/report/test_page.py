@@ -4,6 +4,7 @@ import base64
 import io
 import re
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +13,10 @@ from PIL import Image
 
 from imgclf.errors import ImgclfError
 from imgclf.evaluation.metrics import compute
-from imgclf.report.facts import ExportRow, HistoryRow, Mistake, ReportFacts
+from imgclf.report.facts import Answered, ExportRow, HistoryRow, ReportFacts
 from imgclf.report.page import MAX_MATRIX, MAX_THUMBNAILS, render, write_report
 from imgclf.report.pictures import THUMBNAIL_SIDE, thumbnail
-from tests.report.pages import CHROMIUM, HOSTILE, Page, check_in_a_browser
+from tests.report.pages import CHROMIUM, HOSTILE, Page, check_in_a_browser, foreign_scripts
 
 
 def facts_of(classes: tuple[str, ...], n: int = 60, **changes: object) -> ReportFacts:
@@ -44,7 +45,7 @@ def facts_of(classes: tuple[str, ...], n: int = 60, **changes: object) -> Report
         plan=("Fine-tuning the top 3 blocks, 1 epoch.",),
         metrics=compute(labels, probabilities, classes),
         history=history,
-        mistakes=(),
+        tested=(),
         exports=(
             ExportRow("model.keras", "Keras", 9_560_000),
             ExportRow("exports/model_float32.tflite", "float32", 8_880_000, 1.0, 2.4e-5, 60),
@@ -83,12 +84,12 @@ def facts_of(classes: tuple[str, ...], n: int = 60, **changes: object) -> Report
     return replace(facts, **changes)  # type: ignore[arg-type]
 
 
-def mistakes_in(folder: Path, number: int, side: int = 400) -> tuple[Mistake, ...]:
+def mistakes_in(folder: Path, number: int, side: int = 400) -> tuple[Answered, ...]:
     """Mistakes with noise for pictures, which JPEG cannot make small."""
     random = np.random.default_rng(1)
     path = folder / "noise.png"
     Image.fromarray(random.integers(0, 256, (side, side, 3), np.uint8)).save(path)
-    return tuple(Mistake(path, f"cat/{at}.png", "cat", "dog", 0.5 + at / 2000, 0.1) for at in range(number))
+    return tuple(Answered(path, f"cat/{at}.png", "cat", "dog", 0.5 + at / 2000, 0.1) for at in range(number))
 
 
 def test_says_what_the_model_is_worth_in_plain_words() -> None:
@@ -107,7 +108,7 @@ def test_says_what_the_model_is_worth_in_plain_words() -> None:
 def test_sections_come_in_order_and_the_contents_lead_to_them() -> None:
     page = Page(render(facts_of(("cat", "dog"))))
     sections = [attributes["id"] for tag, attributes in page.tags if tag == "section"]
-    assert sections == ["result", "files", "training", "confusion", "classes", "mistakes", "data", "details"]
+    assert sections == ["result", "next", "files", "training", "confusion", "classes", "mistakes", "data", "details"]
     assert [value for value in page.values("href") if value[1:] in sections] == [f"#{anchor}" for anchor in sections]
 
 
@@ -124,7 +125,7 @@ def test_says_which_file_to_ship_and_which_not() -> None:
 
 def test_hostile_names_are_text_everywhere(tmp_path: Path) -> None:
     mistakes = tuple(
-        Mistake(tmp_path / "gone.jpg", f"{name}.jpg", name, HOSTILE[0], 0.99, 0.001) for name in HOSTILE[1:]
+        Answered(tmp_path / "gone.jpg", f"{name}.jpg", name, HOSTILE[0], 0.99, 0.001) for name in HOSTILE[1:]
     )
     facts = facts_of(
         HOSTILE,
@@ -135,7 +136,7 @@ def test_hostile_names_are_text_everywhere(tmp_path: Path) -> None:
         backbone=HOSTILE[0],
         data_notes=HOSTILE,
         plan=HOSTILE,
-        mistakes=mistakes,
+        tested=mistakes,
         exports=(ExportRow(HOSTILE[1], HOSTILE[0], 10, 1.0, 0.0, 5),),
         settings=dict.fromkeys(HOSTILE, HOSTILE[1]),
         versions={HOSTILE[0]: HOSTILE[2]},
@@ -145,7 +146,7 @@ def test_hostile_names_are_text_everywhere(tmp_path: Path) -> None:
     page = Page(source)
     harmless = Page(render(facts_of(tuple("abcdefg"))))
     assert {tag for tag, _ in page.tags} <= {tag for tag, _ in harmless.tags} | {"ul", "li"}
-    assert not {"script", "img"} & {tag for tag, _ in page.tags}
+    assert not foreign_scripts(page) and "img" not in {tag for tag, _ in page.tags}
     assert not [name for _, attributes in page.tags for name in attributes if name.startswith("on")]
     assert "{{ 7 * 7 }}{% raw %}" in page.text
     assert "two␊lines␉and␀nul" in page.text
@@ -156,15 +157,18 @@ def test_hostile_names_are_text_everywhere(tmp_path: Path) -> None:
 
 
 def test_needs_nothing_from_elsewhere(tmp_path: Path) -> None:
-    source = render(facts_of(("cat", "dog"), mistakes=mistakes_in(tmp_path, 3)))
+    source = render(facts_of(("cat", "dog"), tested=mistakes_in(tmp_path, 3)))
     page = Page(source)
     assert page.values("src") and all(value.startswith("data:image/jpeg;base64,") for value in page.values("src"))
     assert all(value.startswith("#") for value in page.values("href"))
-    assert not {"script", "link", "iframe", "object", "base"} & {tag for tag, _ in page.tags}
+    assert not {"link", "iframe", "object", "base"} & {tag for tag, _ in page.tags} and not foreign_scripts(page)
     assert "http://" not in source
     assert "https://" not in source
     assert not re.search(r"@import|url\((?!#)", source)
-    assert "default-src 'none'; img-src data:; style-src 'unsafe-inline'" in page.values("content")
+    policy = next(value for value in page.values("content") if value.startswith("default-src"))
+    assert policy.startswith("default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-")
+    code = re.search(r"<script>(.*?)</script>", source, re.DOTALL)
+    assert code and policy.endswith(f"'sha256-{base64.b64encode(sha256(code[1].encode()).digest()).decode()}'")
 
 
 @pytest.mark.parametrize("number", [2, MAX_MATRIX])
@@ -234,7 +238,7 @@ def test_same_facts_give_the_same_page() -> None:
 
 
 def test_worst_mistakes_first_and_bounded(tmp_path: Path) -> None:
-    facts = facts_of(("cat", "dog"), mistakes=mistakes_in(tmp_path, 500))
+    facts = facts_of(("cat", "dog"), tested=mistakes_in(tmp_path, 500))
     source = render(facts)
     page = Page(source)
     assert page.values("src") and len(page.values("src")) == MAX_THUMBNAILS
@@ -269,13 +273,13 @@ def test_thumbnail_of_a_deep_image_is_not_clipped_to_white(tmp_path: Path) -> No
 def test_picture_that_cannot_be_read_leaves_a_gap_not_an_error(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "bad.jpg"
     path.write_bytes(content)
-    facts = facts_of(("cat", "dog"), mistakes=(Mistake(path, "bad.jpg", "cat", "dog", 0.9, 0.1),))
+    facts = facts_of(("cat", "dog"), tested=(Answered(path, "bad.jpg", "cat", "dog", 0.9, 0.1),))
     assert "no preview" in Page(render(facts)).text
 
 
 def test_probabilities_are_never_rounded_to_certainty(tmp_path: Path) -> None:
-    mistakes = (Mistake(tmp_path / "gone", "x.jpg", "cat", "dog", 0.99999, 0.00001),)
-    text = Page(render(facts_of(("cat", "dog"), mistakes=mistakes))).text
+    mistakes = (Answered(tmp_path / "gone", "x.jpg", "cat", "dog", 0.99999, 0.00001),)
+    text = Page(render(facts_of(("cat", "dog"), tested=mistakes))).text
     assert "dog > 99.9 % truly cat < 0.1 %" in text
 
 
@@ -302,5 +306,5 @@ def test_nothing_overflows_in_a_browser(tmp_path: Path, width: int) -> None:
         replace(mistake, true_label=HOSTILE[5], shown_path=HOSTILE[5]) for mistake in mistakes_in(tmp_path, 9)
     )
     classes = (*HOSTILE[:6], *(f"class number {at}" for at in range(20)))
-    facts = facts_of(classes, n=260, title=HOSTILE[5], plan=HOSTILE[:6], command=HOSTILE[5], mistakes=mistakes)
+    facts = facts_of(classes, n=260, title=HOSTILE[5], plan=HOSTILE[:6], command=HOSTILE[5], tested=mistakes)
     check_in_a_browser(render(facts), tmp_path, width)
