@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 
 from imgclf import runs
 from imgclf.errors import InputError
@@ -24,7 +25,8 @@ def backbone_of_run(root: Path, image_size: tuple[int, int]) -> tuple[Any, Any]:
         image_size: (height, width) in pixels; another one than the run's is fine where no layer depends on it.
 
     Returns:
-        The backbone, image to feature map or features, and `[kernel (F, C), bias (C,)]` of the head.
+        The backbone, image to feature map or features, and `[kernel (F, C), bias (C,)]` of the head as it was trained:
+        without what calibration and a threshold have made of it since.
 
     Raises:
         InputError: the model is missing, damaged, not one of imgclf's, or cannot take images of that size.
@@ -41,7 +43,17 @@ def backbone_of_run(root: Path, image_size: tuple[int, int]) -> tuple[Any, Any]:
     backbone = keras.Model(model.inputs[0], features, name="backbone")
     if tuple(backbone.input_shape[1:3]) != tuple(image_size):
         backbone = _resized(backbone, image_size, path)
-    return backbone, last.get_weights()
+    return backbone, _as_trained(root, last.get_weights())
+
+
+def _as_trained(root: Path, head: list[Any]) -> list[Any]:
+    """The head's weights without the temperature and the threshold that calibration.json tells of."""
+    facts = runs.read_json(root / runs.CALIBRATION) if (root / runs.CALIBRATION).is_file() else {}
+    kernel, bias = head
+    if "threshold" in facts:
+        bias = bias + np.array([0.0, offset(facts["threshold"]["value"])], bias.dtype)
+    temperature = facts.get("temperature", 1.0)
+    return [kernel * temperature, bias * temperature]
 
 
 def _resized(backbone: Any, image_size: tuple[int, int], path: Path) -> Any:

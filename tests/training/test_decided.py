@@ -18,7 +18,8 @@ from imgclf.training.head import Examples, HeadBank, HeadRecipe, Regularization
 from imgclf.training.train import Trained, train
 from tests.training.material import drawn_set, pretend, use_eager_engines
 
-TRANSFER = TrainConfig(backbone="tiny", image_size=16, epochs=3, fine_tune_epochs=2, unfreeze="2", augment="none")
+TRANSFER = TrainConfig(backbone="tiny", image_size=16, epochs=3, fine_tune_epochs=2, unfreeze="2", augment="none",
+                       calibrate=False)  # fmt: skip
 
 
 @pytest.fixture(scope="module")

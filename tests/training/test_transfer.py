@@ -21,7 +21,8 @@ from imgclf.training.plan import multiply_adds_above, plan_transfer
 from imgclf.training.train import train
 from tests.training.material import drawn_set, pretend, use_eager_engines
 
-HEAD_ONLY = TrainConfig(backbone="tiny", image_size=16, epochs=6, fine_tune_epochs=0, augment="none", patience=9)
+HEAD_ONLY = TrainConfig(backbone="tiny", image_size=16, epochs=6, fine_tune_epochs=0, augment="none", patience=9,
+                        calibrate=False)  # fmt: skip
 
 
 @pytest.fixture(autouse=True)
