@@ -51,7 +51,7 @@ def _as_trained(root: Path, head: list[Any]) -> list[Any]:
     facts = runs.read_json(root / runs.CALIBRATION) if (root / runs.CALIBRATION).is_file() else {}
     kernel, bias = head
     if "threshold" in facts:
-        bias = bias + np.array([0.0, offset(facts["threshold"]["value"])], bias.dtype)
+        bias = bias + np.array([0.0, facts["threshold"]["offset"]], bias.dtype)
     temperature = facts.get("temperature", 1.0)
     return [kernel * temperature, bias * temperature]
 

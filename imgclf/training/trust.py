@@ -83,8 +83,10 @@ def make_trustworthy(session: Session, model: Any, features: Features) -> tuple[
     if config.threshold != PLAIN:
         rule, names = Rule.parse(config.threshold), session.network.classes
         threshold = choose(rule, softmax(_logits(model, val))[:, 1], labels["val"])
-        shift(model, offset(threshold))
-        facts["threshold"] = {"class": names[1], "value": threshold, "rule": config.threshold, "n": len(val)}
+        moved = offset(threshold)
+        shift(model, moved)
+        facts["threshold"] = {"class": names[1], "value": threshold, "offset": moved, "rule": config.threshold,
+                              "n": len(val)}  # fmt: skip
         session.note(f"threshold: {names[1]} is named from a probability of {threshold:.3f} on ({config.threshold} on "
                      f"{len(val)} validation images)")  # fmt: skip
     if config.unknown:

@@ -15,7 +15,7 @@ from imgclf.models import backbones
 from imgclf.models.build import build_backbone
 from imgclf.models.earlier import backbone_of_run
 from imgclf.models.files import load_keras_model
-from imgclf.models.network import assemble, load_head
+from imgclf.models.network import assemble, load_head, temper
 from imgclf.models.weights import load_backbone_weights, resolve_weights
 from tests.conftest import imgclf_here
 
@@ -28,7 +28,9 @@ def test_backbone_and_head_together_are_the_run(run: Path) -> None:
     network = assemble(backbone, runs.read_classes(run / runs.CLASSES), binary=False, dropout=0.0, seed=1)
     assert not np.allclose(np.asarray(network.finished()(IMAGES)), expected)
     load_head(network, *head, network.classes)
-    np.testing.assert_allclose(np.asarray(network.finished()(IMAGES)), expected, atol=1e-6)
+    model = network.finished()
+    temper(model, runs.read_json(run / runs.CALIBRATION)["temperature"])  # the head comes as it was trained
+    np.testing.assert_allclose(np.asarray(model(IMAGES)), expected, atol=1e-6)
 
 
 def test_a_binary_head_survives_the_way_to_two_scores_and_back(tmp_path: Path) -> None:

@@ -57,7 +57,10 @@ def test_the_accuracy_is_of_the_classes_and_coverage_stands_beside_it(trained: P
     assert [row["label"] for row in metrics["per_class"]] == list(runs.Run.open(trained).classes)
     assert facts["unknown"]["test"]["n"] == metrics["n"]
     strange = facts["unknown"]["strange"]
-    assert strange["n"] == 6 and strange["rejected"] >= 5 and 0 < strange["low"] < strange["high"] <= 1
+    said = predict.load(trained).each(sorted((trained.parent / "photos" / "_unknown" / "deep").iterdir()))
+    rejected = sum(isinstance(row, predict.Prediction) and row.label == "unknown" for row in said)
+    assert (strange["n"], strange["rejected"]) == (6, rejected) and 0 < rejected
+    assert 0 < strange["low"] < strange["high"] <= 1
     with (trained / runs.PREDICTIONS).open(newline="") as handle:
         rows = list(csv.DictReader(handle))
     assert sum(row["label"] == row["prediction"] for row in rows) == round(metrics["accuracy"] * metrics["n"])
@@ -98,3 +101,28 @@ def test_probabilities_are_calibrated_in_every_file(run: Path, photos: Path) -> 
     own = np.array([[float(row[f"p:{name}"]) for name in runs.Run.open(run).classes] for row in rows])
     before = tempered(own, 1 / facts["temperature"])
     assert (before.argmax(axis=1) == own.argmax(axis=1)).all()
+
+
+def test_a_threshold_is_part_of_the_model(two_photos: Path, tmp_path: Path) -> None:
+    """Named from 0.05 on: what the model calls the second class is what had that probability before."""
+    runs_of = {}
+    for threshold in ("0.5", "0.05"):
+        done = imgclf_here("train", two_photos, "--out", tmp_path / threshold, *TINY, "--threshold", threshold,
+                           "--formats", "float32")  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        predictor = predict.load(tmp_path / threshold / "exports" / "model_float32.tflite")
+        files = sorted(two_photos.rglob("*.png"))
+        runs_of[threshold] = np.array([row.scores for row in predictor.each(files)])  # type: ignore[union-attr]
+    np.testing.assert_array_equal(runs_of["0.05"].argmax(axis=1), runs_of["0.5"][:, 1] >= 0.05)
+    facts = runs.read_json(tmp_path / "0.05" / runs.CALIBRATION)["threshold"]
+    assert facts["class"] == "frame" and facts["value"] == 0.05
+    # going on from it begins with the head as it was trained
+    from imgclf.models.earlier import backbone_of_run
+
+    (_, before), (_, after) = (backbone_of_run(tmp_path / name, (32, 32)) for name in ("0.5", "0.05"))
+    np.testing.assert_allclose(after[1], before[1], atol=1e-5)
+
+
+def test_a_threshold_is_for_two_classes(photos: Path, tmp_path: Path) -> None:
+    done = imgclf_here("train", photos, "--out", tmp_path / "run", *TINY, "--threshold", "f1")
+    assert done.returncode == 2 and "--threshold is for two classes" in done.stderr
