@@ -23,6 +23,7 @@ from imgclf.export.others import write_others
 from imgclf.export.results import RESULTS, Budget, prove
 from imgclf.export.verify import Exported, Limits, Reference
 from imgclf.export.web import write_web
+from imgclf.gating import add_gate
 from imgclf.predict import Prediction, Predictor, Skipped
 from imgclf.progress import parse_duration, step, warn
 from imgclf.tuning import Options, Tuned, default_folder, tune_folder
@@ -137,6 +138,7 @@ class Classifier:
     def export(
         self, *formats: str, calibration_images: int = CALIBRATION_IMAGES, max_drop: float = MAX_DROP,
         min_agreement: float | None = None, strict: bool = False, budget: str | None = None,
+        unknown: float | None = None,
     ) -> tuple[Exported, ...]:  # fmt: skip
         """Write mobile files and prove them on the test part, by LiteRT and by MediaPipe where it is installed.
 
@@ -148,6 +150,8 @@ class Classifier:
             strict: raise where an 8-bit file costs too much, which is otherwise warned of; it is kept in
                 exports/refused/ either way.
             budget: what the file to ship may cost, such as "size=4MB,ms=20"; all formats are tried where none is named.
+            unknown: let the model, and every file, call an image unknown that is like none of the training; the share
+                of the validation images that must stay known, 0..1. The run's model.keras is written anew.
 
         Raises:
             InputError: the images of the run are gone, or the network cannot be converted.
@@ -156,6 +160,8 @@ class Classifier:
         allowed = Budget.parse(budget) if budget is not None else None
         run = self._own_run("a Keras model to convert")
         chosen = TrainConfig(formats=formats or (DEFAULT_FORMATS if allowed is None else tuple(FORMATS))).formats
+        if unknown is not None:
+            self.predictor = add_gate(run, unknown)
         tested = evaluate(self.predictor, measuring.proof_images(run))
         images = None
         if any(FORMATS[name].calibrated for name in chosen):
@@ -164,7 +170,7 @@ class Classifier:
         with step("converting for phones", len(chosen), "files") as bar:
             made = convert(run, chosen, images)
             bar.update(len(chosen))
-        describe(run, made, self.metrics)
+        describe(run, made, tested.metrics if measuring.images_of_part(run, "test") else self.metrics)
         paths = tuple(image.path for image in tested.images)
         reference = Reference(self.classes, paths, tested.labels, tested.probabilities)
         limits = Limits(max_drop, min_agreement, len(reference.images), strict)

@@ -11,6 +11,8 @@ from imgclf.data.split_file import images_in, read_rows
 from imgclf.errors import InputError
 from imgclf.progress import plural
 
+TRAINED: tuple[Part, ...] = ("train", "val")  # what a training looks at
+
 
 def labelled_images(data: Path) -> tuple[ImageFile, ...]:
     """The images of a labelled folder, table or archive to measure on: its test part where it has one, else all."""

@@ -22,11 +22,14 @@ ALL = "all"
               help="Points of accuracy that an 8-bit file may lose.")  # fmt: skip
 @click.option("--min-agreement", type=click.FloatRange(0, 100),
               help="Percentage of images with the same top class as Keras.  [default: each format's own]")  # fmt: skip
+@click.option("--unknown", is_flag=True, help="Let the model call an image unknown that is like none of the training.")
+@click.option("--coverage", type=click.FloatRange(50, 100), default=95.0, show_default=True,
+              help="With --unknown: percentage of the validation images that must stay known.")  # fmt: skip
 @click.option("--strict", is_flag=True, help="Exit with 1 where an 8-bit file costs too much.")
 @common_options
 def command(
     run: Path, formats: str, budget: str | None, calibration_images: int, max_drop: float,
-    min_agreement: float | None, strict: bool,
+    min_agreement: float | None, unknown: bool, coverage: float, strict: bool,
 ) -> None:  # fmt: skip
     """Write the mobile files of RUN into RUN/exports and compare each with the Keras model on the test images.
 
@@ -47,11 +50,11 @@ def command(
     classifier = load(run)
     for path in classifier.export_others(*others):
         click.echo(f"{path} (as Keras writes it; only .tflite files are proven)")
-    if names or not (others or (web and classifier.is_exported)):
+    if unknown or names or not (others or (web and classifier.is_exported)):
         rows = classifier.export(
             *names, calibration_images=calibration_images, max_drop=max_drop / 100,
             min_agreement=None if min_agreement is None else min_agreement / 100, strict=strict,
-            budget=budget,
+            budget=budget, unknown=coverage / 100 if unknown else None,
         )  # fmt: skip
         print_rows(rows, budget)
     if web:
