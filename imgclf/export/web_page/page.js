@@ -105,7 +105,8 @@ function answer({ categories, milliseconds }) {
 
 function percent(score) {
   const points = 100 * score;
-  return points > 99.9 && points < 100 ? "> 99.9 %" : `${points < 10 ? points.toFixed(1) : Math.round(points)} %`;
+  if (points > 99.9 && points < 100) return "> 99.9 %";
+  return `${points < 10 || (points > 99 && points < 100) ? points.toFixed(1) : Math.round(points)} %`;
 }
 
 /** Whether this browser gives the scores that were measured when the file was made. */
@@ -136,7 +137,7 @@ async function check() {
 
 function describe() {
   element("facts").textContent = [
-    `${model.classes.length} classes`,
+    `${model.known} classes${model.classes.length > model.known ? " and unknown" : ""}`,
     `${model.file}, ${(model.bytes / 1e6).toFixed(2)} MB`,
     `right on ${percent(model.accuracy)} of ${model.n} test images (95 % interval ${percent(model.low)} to ${percent(model.high)})`,
   ].join(" · ");
