@@ -38,7 +38,8 @@ def write_guide(run: runs.Run) -> Path | None:
     files = found["files"]
     text = _environment().get_template("guide.md.j2").render(
         file=files[name], kind=FORMATS[name], files=files, formats=FORMATS, keras=found["keras"],
-        classes=[plain(label) for label in run.outputs], run=plain(run.root.name), golden=GOLDEN, unknown=len(run.outputs) > len(run.classes),
+        classes=[plain(label) for label in run.outputs], run=plain(run.root.name), golden=GOLDEN,
+        unknown=len(run.outputs) > len(run.classes),
         android=TASKS_ANDROID, web=VERSION,
     )  # fmt: skip
     return runs.write_text(folder / NAME, text)

@@ -148,7 +148,8 @@ def _facts(run: runs.Run, exports: Path) -> dict[str, Any]:
         ]  # fmt: skip
     litert = row["litert"]
     return {
-        "file": row["path"], "bytes": row["bytes"], "width": width, "height": height, "classes": run.outputs, "known": len(run.classes),
+        "file": row["path"], "bytes": row["bytes"], "width": width, "height": height,
+        "classes": run.outputs, "known": len(run.classes),
         "accuracy": litert["accuracy"], "low": litert["low"], "high": litert["high"], "n": litert["n"],
         "examples": examples, "offline": True,
     }  # fmt: skip

@@ -47,7 +47,9 @@ def test_every_file_says_unknown(trained: Path, photos: Path) -> None:
     metadata = read_file(trained / "exports" / "model_int8.tflite")
     assert metadata is not None and metadata.labels == run.outputs
     assert runs.read_classes(trained / "exports" / "classes.txt") == run.outputs
-    files = runs.read_json(trained / "exports" / "verify.json")["files"]
+    results = runs.read_json(trained / "exports" / "verify.json")
+    files = results["files"]
+    assert results["keras"]["accuracy"] == runs.read_json(trained / runs.METRICS)["accuracy"]
     assert not files["float16"]["faults"] and files["float16"]["mediapipe"]["agreement"] > 0.9
 
 

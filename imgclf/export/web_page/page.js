@@ -28,7 +28,9 @@ async function start() {
 
 /** MediaPipe's classifier of the very file that apps get. */
 async function load() {
-  const { FilesetResolver, ImageClassifier } = await import(model.runtime.bundle);
+  const { FilesetResolver, ImageClassifier } = await import(model.runtime.bundle).catch(() => {
+    throw Error(`MediaPipe cannot be had from ${model.runtime.bundle}. Is there a network?`);
+  });
   if (!(await FilesetResolver.isSimdSupported())) throw Error("This browser is too old: it has no WebAssembly SIMD.");
   const [content, files] = await Promise.all([
     fetch(model.file).then((answer) => answer.arrayBuffer()),
