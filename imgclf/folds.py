@@ -129,7 +129,8 @@ def _train_fold(run: runs.Run, folder: Path, images: ImageSet, settings: Setting
         now = time.monotonic()
         deadline = now + (deadline - now) * share
     checkpoints = folder / runs.CHECKPOINTS
-    trained = train_parts(run, images, settings.chosen, checkpoints, deadline)
+    config = settings.chosen.replace(unknown=False)  # a gate is of the final model; folds measure the classes
+    trained = train_parts(run, images, config, checkpoints, deadline)
     if trained.interrupted:
         raise KeyboardInterrupt
     write_history(runs.Run(folder), trained.history)

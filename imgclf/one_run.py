@@ -153,8 +153,9 @@ def _finish(
         seen = measure(trained, predictor, model, images.part("test" if validated is None else "val"))
         tested = seen if validated is None else validated
         runs.write_json(run / runs.METRICS, tested.metrics.to_json())
-        tested.write(run / runs.PREDICTIONS, predictor.classes, images.root)
-        if trained.calibration:
+        names = predictor.classes if validated is None else images.classes
+        tested.write(run / runs.PREDICTIONS, names, images.root)
+        if trained.calibration and validated is None:  # the validation part is what it was found on
             strange = predictor.each(strange_images(images.root)) if "unknown" in trained.calibration else ()
             told = trusted(trained.calibration, seen, [row for row in strange if isinstance(row, predict.Prediction)])
             runs.write_json(run / runs.CALIBRATION, {**trained.calibration, **told})
@@ -214,7 +215,7 @@ def _compare(run: runs.Run, config: TrainConfig, tested: Evaluation) -> None:
     if config.from_run is None:
         return
     earlier = Path(config.from_run)
-    right = (tested.probabilities.argmax(axis=1) == tested.labels).tolist()
+    right = (tested.of_classes.argmax(axis=1) == tested.labels).tolist()
     found = compare(earlier, tested.images, right)
     if found is not None:
         say(str(found))

@@ -93,7 +93,7 @@ def _trust(run: Any) -> Iterator[str]:
     if "test" in facts:
         yield (f"calibration error {facts['test']['ece_after']:.3f} on them ({facts['test']['ece_before']:.3f} before "
                f"its temperature of {facts['temperature']:.2f})")  # fmt: skip
-    if "unknown" in facts:
+    if "test" in facts.get("unknown", {}):
         tested, strange = facts["unknown"]["test"], facts["unknown"].get("strange")
         yield f"unknown: {_share(tested, tested['n'] - tested['known'])} test images are called so"
         if strange:

@@ -193,7 +193,7 @@ def answers_of_evaluation(found: Evaluation, classes: Sequence[str], name: str, 
         name: what it is called.
         root: paths are shown below it.
     """
-    best = found.probabilities.argmax(axis=1)
+    best = found.of_classes.argmax(axis=1)
     answers = tuple(
         Answer(str(image.path), image.path, shown_path(image.path, root), _line(image.label), _line(classes[index]))
         for image, index in zip(found.images, best, strict=True)

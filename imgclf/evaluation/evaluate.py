@@ -76,7 +76,7 @@ class Evaluation:
 
     def slices(self) -> tuple[Slice, ...]:
         """How the model fares on groups of the images: by size, brightness, shape, colour and sub-folder."""
-        return find_slices(self.probabilities.argmax(axis=1) == self.labels, properties_of(self.images))
+        return find_slices(self.of_classes.argmax(axis=1) == self.labels, properties_of(self.images))
 
 
 def properties_of(images: Sequence[ImageFile]) -> Properties:
