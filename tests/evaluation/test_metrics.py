@@ -126,7 +126,7 @@ def test_metrics_of_an_earlier_version_are_refused_in_one_line() -> None:
     earlier = {name: value for name, value in data.items() if name not in ("reliability", "brier", "ece")}
     earlier["per_class"] = [{name: entry[name] for name in ("label", "support", "precision", "recall", "f1")}
                             for entry in data["per_class"]]  # fmt: skip
-    with pytest.raises(InputError, match=r"not imgclf's metrics .*run `imgclf evaluate` again") as caught:
+    with pytest.raises(InputError, match=r"not imgclf's metrics .*train again") as caught:
         Metrics.from_json(earlier)
     assert caught.value.exit_code == 2 and "\n" not in str(caught.value)
 
