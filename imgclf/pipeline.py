@@ -56,6 +56,7 @@ def train_folder(
     if config.backbone != "auto":  # what is wrong with the settings is said before the images are read
         row = backbones.get(config.backbone)
         backbones.check_size(row, config.image_size or row.default_size)
+    Rule.parse(config.threshold)
     prepared = prepare(data, config)
     require_apart(prepared.checkup.images, out, overwrite)
     folds: list[ImageSet] = []
