@@ -13,6 +13,7 @@ from imgclf.data.announce import announce, data_notes, finding_notes
 from imgclf.data.imageset import ImageFile, ImageSet
 from imgclf.data.prepare import prepare, with_folds, with_parts
 from imgclf.data.split_file import SplitRow
+from imgclf.evaluation.threshold import Rule
 from imgclf.export.convert import Converter
 from imgclf.folds import train_folds, write_folds
 from imgclf.guard import earlier_split, guarded, require_apart, require_kept, require_outside, require_teacher

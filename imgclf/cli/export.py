@@ -13,7 +13,7 @@ ALL = "all"
 @click.command(short_help="Write mobile files of a run and prove them.")
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option("--formats", default="",
-              help=f"Which, separated by commas: {', '.join(FORMATS)}; or {ALL}.  "
+              help=f"Which, separated by commas: {', '.join(FORMATS)}, savedmodel, onnx, openvino, web; or {ALL}.  "
                    f"[default: float16,int8; with --budget {ALL}]")  # fmt: skip
 @click.option("--budget", help="What the file to ship may cost, such as size=4MB,ms=20 (on one thread here).")
 @click.option("--calibration-images", type=click.IntRange(1, 100_000), default=200, show_default=True,
@@ -40,12 +40,16 @@ def command(
     """
     from imgclf.classifier import load
     from imgclf.cli.verify import print_rows
+    from imgclf.errors import InputError
     from imgclf.export.others import OTHERS, require_installed
     from imgclf.export.web import WEB
 
     names = FORMATS if formats.strip() == ALL else tuple(name.strip() for name in formats.split(",") if name.strip())
     others, web = tuple(name for name in names if name in OTHERS), WEB in names
     names = tuple(name for name in names if name not in (*OTHERS, WEB))
+    strange = [name for name in names if name not in FORMATS]
+    if strange:
+        raise InputError(f"--formats is {strange[0]!r}", f"expected some of {', '.join((*FORMATS, *OTHERS, WEB, ALL))}")
     require_installed(others)
     classifier = load(run)
     for path in classifier.export_others(*others):
