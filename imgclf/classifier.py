@@ -113,7 +113,14 @@ class Classifier:
         found = _found(paths)
         if limit is not None and len(found) > limit:
             warn(f"the first {limit} of {len(found)} images are shown (limit=None shows all)")
-        predictions = self.predict(found[:limit])
+        predictions: list[Prediction] = []
+        for result in self.predictor.each(found):
+            if isinstance(result, Prediction):
+                predictions.append(result)
+            else:
+                _warn_of([result])
+            if len(predictions) == limit:
+                break
         if not predictions:
             raise InputError("none of these images can be read", "expected photos")
         photos = [

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from imgclf.progress import printable
 
 SHOWN_ROWS = 30  # a longer table is no longer read
+PLAIN = "tex2jax_ignore mathjax_ignore"  # notebooks would set what is between two dollar signs as a formula
 
 
 class Cell(NamedTuple):
@@ -46,9 +47,9 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str | Cell]], more: str =
     for name, *figures in rows:
         cells = "".join(f"<td{right}>{_shown(figure)}</td>" for figure in figures)
         lines.append(f"<tr><th{left}>{_shown(name)}</th>{cells}</tr>")
-    below = f"<p>{text(more)}</p>" if more else ""
+    below = paragraph("", more) if more else ""
     body = f"<thead><tr>{titles}</tr></thead><tbody>{''.join(lines)}</tbody>"
-    return f'<table style="white-space:nowrap">{body}</table>{below}'
+    return f'<table class="{PLAIN}" style="white-space:nowrap">{body}</table>{below}'
 
 
 def listing(head: Sequence[str], rows: Iterable[Sequence[Sequence[object]]]) -> str:
@@ -58,13 +59,14 @@ def listing(head: Sequence[str], rows: Iterable[Sequence[Sequence[object]]]) -> 
     body = "".join(
         "<tr>" + "".join(f"<td{left}>{'<br>'.join(map(text, lines))}</td>" for lines in row) + "</tr>" for row in rows
     )
-    return f"<table><thead><tr>{titles}</tr></thead><tbody>{body}</tbody></table>"
+    return f'<table class="{PLAIN}"><thead><tr>{titles}</tr></thead><tbody>{body}</tbody></table>'
 
 
 def paragraph(*lines: object) -> str:
-    """Lines of text, the first of them bold."""
+    """Lines of text, the first of them bold; it may be empty."""
     first, *others = (text(line) for line in lines)
-    return f"<p>{'<br>'.join([f'<b>{first}</b>', *others])}</p>"
+    head = [f"<b>{first}</b>"] if lines[0] else []
+    return f'<p class="{PLAIN}">{"<br>".join([*head, *others])}</p>'
 
 
 def _shown(cell: str | Cell) -> str:

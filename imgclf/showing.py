@@ -98,7 +98,7 @@ def draw_confusion(counts: Sequence[Sequence[int]], names: Sequence[str]) -> Dra
     size = len(names)
     side = min(12.0, 2.4 + (0.42 if size <= NUMBERED else 0.16) * size)
     with _style():
-        figure = Drawing(figsize=(side + 1.0, side), layout="constrained")
+        figure = Drawing(figsize=(side + 1.0, side), layout="compressed")
         axes = figure.add_subplot()
         image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
         step = ceil(size / NAMED)
@@ -139,7 +139,7 @@ def draw_reliability(points: Sequence[Point], error: float) -> Drawing:
                        label="measured, 95 % interval")  # fmt: skip
         above.set_ylim(-0.03, 1.03)
         above.set_ylabel("share that is right")
-        above.legend(loc="upper left", frameon=False)
+        figure.legend(loc="outside upper center", ncols=2, frameon=False)  # there is no corner that is always free
         above.set_title(f"calibration error {error:.3f}")
         below.bar(x, [point.n for point in points], width=0.03, color=ACCENT)
         below.set_xlim(0, 1)

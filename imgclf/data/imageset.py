@@ -199,11 +199,8 @@ class ImageSet:
             for label in self.classes[: notebook.SHOWN_ROWS]
         ]  # fmt: skip
         more = len(self.classes) - len(rows)
-        head = [
-            "class",
-            *(part or ("in no part" if total else "images") for part in parts),
-            *(["all"] if total else []),
-        ]
+        titles = [part or ("in no part" if total else "images") for part in parts]
+        head = ["class", *titles, *(["all"] if total else [])]
         below = f"and {more} more classes" if more else ""
         return notebook.paragraph(headline, *lines) + notebook.table(head, rows, below)
 

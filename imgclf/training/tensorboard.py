@@ -53,9 +53,8 @@ class _Events:
         self.last = row.epoch
         curves = {TRAIN: {**row.train, RATE: row.learning_rate}, VALIDATION: row.val}
         for curve, values in curves.items():
-            self._write(
-                curve, {f"{row.stage}/{name}": value for name, value in values.items()}, self.before + row.epoch
-            )
+            charts = {f"{row.stage}/{name}": value for name, value in values.items()}
+            self._write(curve, charts, self.before + row.epoch)
 
     def _write(self, curve: str, values: dict[str, float], step: int) -> None:
         if self.writers is None:
@@ -66,7 +65,7 @@ class _Events:
                 self.writers[curve] = tf.summary.create_file_writer(str(self.folder / curve))
             with self.writers[curve].as_default():
                 for chart, value in new.items():
-                    tf.summary.scalar(chart, value, step)
+                    tf.summary.write(chart, tf.constant(value, tf.float32), step, _scalar())
             self.writers[curve].flush()
         except (tf.errors.OpError, OSError) as error:
             warn(f"nothing more is written for TensorBoard: {str(error).splitlines()[0]}")
@@ -75,6 +74,12 @@ class _Events:
     def close(self) -> None:
         for writer in (self.writers or {}).values():
             writer.close()
+
+
+def _scalar() -> Any:
+    """What tells TensorBoard to draw a curve; `tf.summary.scalar` says the same, but wants TensorBoard installed."""
+    metadata = tf.compat.v1.SummaryMetadata
+    return metadata(plugin_data=metadata.PluginData(plugin_name="scalars"), data_class="DATA_CLASS_SCALAR")
 
 
 def _read(folder: Path) -> Iterator[Point]:
