@@ -4,7 +4,7 @@ A chart per stage and measure ("fine-tune/accuracy") holds two curves, `train` a
 their files are in; the learning rate is a chart with one.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,14 @@ def watcher(folder: Path) -> Iterator[Callable[[Epoch], None]]:
         events.close()
 
 
+def complete(folder: Path, history: Iterable[Epoch]) -> None:
+    """Write what nobody was told of while it trained: an epoch at whose end a kill came, the average of an ensemble."""
+    events = _Events(folder)
+    for row in history:
+        events(row)
+    events.close()
+
+
 class _Events:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -57,9 +65,9 @@ class _Events:
             self._write(curve, charts, self.before + row.epoch)
 
     def _write(self, curve: str, values: dict[str, float], step: int) -> None:
-        if self.writers is None:
-            return
         new = {chart: value for chart, value in values.items() if (curve, chart, step) not in self.written}
+        if self.writers is None or not new:
+            return
         try:
             if curve not in self.writers:
                 self.writers[curve] = tf.summary.create_file_writer(str(self.folder / curve))

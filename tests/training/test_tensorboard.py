@@ -6,23 +6,26 @@ from pathlib import Path
 import pytest
 import tensorflow as tf
 
+from imgclf.config import TrainConfig
 from imgclf.training.epoch import METRICS, Epoch
 from imgclf.training.history import History
-from imgclf.training.tensorboard import watcher
+from imgclf.training.tensorboard import complete, watcher
+from imgclf.training.train import train
 from tests.conftest import TINY, imgclf_here
+from tests.training.material import drawn_set, pretend, use_eager_engines
 
 Points = dict[tuple[str, str], list[tuple[int, float]]]
 
 
 def read(folder: Path) -> Points:
-    """(curve, chart) to its points (step, value), in the order in which they were written."""
+    """(curve, chart) to its points (step, value), by step; files of one second have no order of their own."""
     found: Points = {}
     for path in sorted(folder.glob("*/events.out.tfevents.*")):
         for event in tf.compat.v1.train.summary_iterator(str(path)):
             for value in event.summary.value:
                 number = float(tf.make_ndarray(value.tensor))
                 found.setdefault((path.parent.name, value.tag), []).append((event.step, number))
-    return found
+    return {key: sorted(points) for key, points in found.items()}
 
 
 def row(stage: str, epoch: int, value: float) -> Epoch:
@@ -85,6 +88,52 @@ def test_a_folder_that_cannot_be_written_does_not_end_the_training(
         watch(row("head", 1, 0.25))
         watch(row("head", 2, 0.5))
     assert capsys.readouterr().err.count("nothing more is written for TensorBoard") == 1
+
+
+def test_what_nobody_was_told_of_is_written_at_the_end(tmp_path: Path) -> None:
+    rows = [row("fine-tune 1", 1, 0.25), row("fine-tune 1", 2, 0.5), row("average", 1, 0.75)]
+    with watcher(tmp_path) as watch:
+        watch(rows[0])
+    for _ in range(2):
+        complete(tmp_path, rows)
+    found = read(tmp_path)
+    assert found["train", "fine-tune 1/loss"] == [(1, 0.25), (2, 0.5)]
+    assert found["train", "average/loss"] == [(1, 0.75)]
+
+
+class Killed(Exception):
+    pass
+
+
+@pytest.mark.slow
+def test_head_and_fine_tuning_with_a_kill_between_are_written_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pretend(monkeypatch)
+    use_eager_engines(monkeypatch)
+    staged = drawn_set(tmp_path / "stage")
+    config = TrainConfig(backbone="tiny", image_size=16, epochs=2, fine_tune_epochs=2, unfreeze="2", batch_size=6,
+                         head_search=False, patience=9, augment="none")  # fmt: skip
+    folder, checkpoints = tmp_path / "tensorboard", tmp_path / "checkpoints"
+
+    with watcher(folder) as watch, pytest.raises(Killed):
+
+        def kill(epoch: Epoch) -> None:
+            watch(epoch)
+            if epoch.stage == "fine-tune":
+                raise Killed
+
+        train(staged, config, checkpoints=checkpoints, watch=kill)
+    with watcher(folder) as watch:
+        trained = train(staged, config, checkpoints=checkpoints, watch=watch)
+    assert [(entry.stage, entry.epoch) for entry in trained.history] == [
+        ("head", 1), ("head", 2), ("fine-tune", 1), ("fine-tune", 2)
+    ]  # fmt: skip
+    found = read(folder)
+    for stage in ("head", "fine-tune"):
+        expected = [(entry.epoch, pytest.approx(entry.val["loss"], rel=1e-5))
+                    for entry in trained.history if entry.stage == stage]  # fmt: skip
+        assert found["validation", f"{stage}/loss"] == expected
 
 
 @pytest.mark.slow
