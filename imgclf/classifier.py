@@ -24,15 +24,20 @@ from imgclf.export.results import RESULTS, Budget, prove
 from imgclf.export.verify import Exported, Limits, Reference
 from imgclf.export.web import write_web
 from imgclf.gating import add_gate
+from imgclf.pixels import read_shrunk
 from imgclf.predict import Prediction, Predictor, Skipped
 from imgclf.progress import parse_duration, step, warn
+from imgclf.training.history import History
 from imgclf.tuning import Options, Tuned, default_folder, tune_folder
 
 if TYPE_CHECKING:
     from imgclf.explaining.similar import Neighbour
+    from imgclf.showing import Drawing
 
 AnyPath = str | Path
 DEFAULT_FORMATS = ("float16", "int8")
+SHOWN_PHOTOS = 24  # in one figure; more are too small to see anything
+PHOTO_SIDE = 240  # pixels that a shown photo needs
 
 
 class Classifier:
@@ -64,6 +69,15 @@ class Classifier:
         """
         return Metrics.from_json(runs.read_json(self._own_run("metrics") / runs.METRICS))
 
+    @property
+    def history(self) -> History:
+        """Every epoch of the training: a table in a notebook, curves with `.plot()`.
+
+        Raises:
+            InputError: the classifier is a single file, or its training was not finished.
+        """
+        return History.read(self._own_run("history") / runs.HISTORY)
+
     def predict(self, paths: AnyPath | Iterable[AnyPath]) -> list[Prediction]:
         """Classify images.
 
@@ -79,6 +93,42 @@ class Classifier:
         results = list(self.predictor.each(_found(paths)))
         _warn_of(results)
         return [result for result in results if isinstance(result, Prediction)]
+
+    def show(
+        self, paths: AnyPath | Iterable[AnyPath], columns: int = 4, *, limit: int | None = SHOWN_PHOTOS
+    ) -> "Drawing":
+        """Photos with the class that is predicted and its probability, as a matplotlib figure.
+
+        Args:
+            paths: a file, a folder, a glob, or several of them.
+            columns: photos in a row, at least 1.
+            limit: photos at most, the first ones; None for all.
+
+        Raises:
+            InputError: nothing there, or nothing that can be read.
+        """
+        from imgclf.showing import draw_photos
+
+        if columns < 1 or (limit is not None and limit < 1):
+            raise InputError(f"columns is {columns}, limit {limit}", "expected at least 1")
+        found = _found(paths)
+        if limit is not None and len(found) > limit:
+            warn(f"the first {limit} of {len(found)} images are shown (limit=None shows all)")
+        predictions: list[Prediction] = []
+        for result in self.predictor.each(found):
+            if isinstance(result, Prediction):
+                predictions.append(result)
+            else:
+                _warn_of([result])
+            if len(predictions) == limit:
+                break
+        if not predictions:
+            raise InputError("none of these images can be read", "expected photos")
+        photos = [
+            (read_shrunk(row.path, PHOTO_SIDE).pixels, f"{row.label}  {row.probability:.0%}", row.path.name)
+            for row in predictions
+        ]
+        return draw_photos(photos, columns)
 
     def explain(
         self, paths: AnyPath | Iterable[AnyPath], *, label: str | None = None, method: str | None = None

@@ -59,7 +59,7 @@ def _setting(
 
 
 # Settings that a search has no use for: it has a budget, parts and stages of its own.
-NOT_SEARCHED = ("time_budget", "lr", "from_run", "checkpoint_minutes", "folds", "ensemble", "start_size")
+NOT_SEARCHED = ("time_budget", "lr", "from_run", "checkpoint_minutes", "folds", "ensemble", "start_size", "tensorboard")
 
 MODEL, TRAINING, DATA, OUTPUT = "Model", "Training", "Data", "Output"
 
@@ -293,6 +293,9 @@ class TrainConfig:
     workers: int | None = _setting(None, "Processes that read images.", DATA, limits=Range(0, 256), auto="one a core")
     formats: tuple[str, ...] = _setting(
         ("float32", "float16"), "TFLite files to write after training, separated by commas.", OUTPUT, choices=FORMATS
+    )
+    tensorboard: bool = _setting(
+        False, "Write every epoch as it ends for TensorBoard, which shows it: `tensorboard --logdir RUN`.", OUTPUT
     )
 
     def __post_init__(self) -> None:

@@ -70,11 +70,15 @@ def train_parts(
         checkpoints: folder to go on from, and to leave checkpoints in.
         deadline: as for `train`.
     """
+    from imgclf.training.tensorboard import complete, watcher
     from imgclf.training.train import train
 
     assert config.image_size is not None
     staged = stage(images, run / runs.STAGE, (config.image_size, config.image_size), workers=config.workers)
-    trained = train(staged, config, checkpoints=checkpoints, deadline=deadline)
+    with watcher(checkpoints.parent / runs.TENSORBOARD) if config.tensorboard else nullcontext() as watch:
+        trained = train(staged, config, checkpoints=checkpoints, watch=watch, deadline=deadline)
+    if config.tensorboard:
+        complete(checkpoints.parent / runs.TENSORBOARD, trained.history)
     shutil.rmtree(run / runs.STAGE, ignore_errors=True)
     return trained
 

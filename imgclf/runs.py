@@ -39,6 +39,7 @@ EXPORTS = "exports"
 STAGE = "stage"
 CHECKPOINTS = "checkpoints"
 LAYERS = "layers"
+TENSORBOARD = "tensorboard"
 LOCK = ".lock"
 
 UNKNOWN = "unknown"  # what a model with a gate calls an image that is none of its classes: its last output

@@ -1,10 +1,11 @@
-"""What the dataset doctor says: findings, each with the files it names. Imports imageset and progress only."""
+"""What the dataset doctor says: findings, each with the files it names. Imports imageset, progress and notebook."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from imgclf import notebook
 from imgclf.data.imageset import ImageSet
 from imgclf.data.suspects import Suspect
 from imgclf.progress import plural, printable
@@ -12,6 +13,8 @@ from imgclf.progress import plural, printable
 # error: images are lost, or the measured accuracy would be wrong. warning: worth a look before training. note: handled.
 Level = Literal["error", "warning", "note"]
 LEVELS: tuple[Level, ...] = ("error", "warning", "note")
+
+SHOWN_ITEMS = 3  # of a finding, where not all are asked for
 
 
 @dataclass(frozen=True)
@@ -115,7 +118,7 @@ class Diagnosis:
             ],
         }  # fmt: skip
 
-    def lines(self, limit: int | None = 3) -> Iterator[str]:
+    def lines(self, limit: int | None = SHOWN_ITEMS) -> Iterator[str]:
         """The findings as text, worst first, with as many items of each as `limit` (None: all)."""
         usable, classes = self.images.usable, self.images.classes
         counts = sorted(self.images.counts().items(), key=_by_part)
@@ -132,8 +135,7 @@ class Diagnosis:
             yield f"         {finding.why}"
             yield f"         -> {finding.fix}"
         yield ""
-        numbers = [plural(self.count(level), level) for level in LEVELS if self.count(level)]
-        yield ", ".join(numbers) if numbers else "nothing found"
+        yield self._summary()
 
     def line(self, item: Item) -> str:
         """An item in one line."""
@@ -144,6 +146,25 @@ class Diagnosis:
 
     def __str__(self) -> str:
         return "\n".join(self.lines())
+
+    def _repr_html_(self) -> str:
+        head = self.images._repr_html_() + notebook.paragraph(self._summary())
+        if not self.findings:
+            return head
+        rows = [
+            (
+                [finding.level],
+                [finding.title, *map(self.line, finding.items[:SHOWN_ITEMS]),
+                 *([f"... and {len(finding.items) - SHOWN_ITEMS} more"] if len(finding.items) > SHOWN_ITEMS else [])],
+                [finding.why, f"→ {finding.fix}"],
+            )
+            for finding in self.findings
+        ]  # fmt: skip
+        return head + notebook.listing(("", "finding", "why it matters, what to do"), rows)
+
+    def _summary(self) -> str:
+        numbers = [plural(self.count(level), level) for level in LEVELS if self.count(level)]
+        return ", ".join(numbers) if numbers else "nothing found"
 
 
 def _by_part(entry: tuple[str, Any]) -> int:

@@ -10,6 +10,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from imgclf import notebook
+from imgclf.progress import plural
+
 Part = Literal["", "train", "val", "test"]
 Verdict = Literal["unchecked", "fine", "repairable", "unreadable"]
 
@@ -179,6 +182,27 @@ class ImageSet:
             shown = ", ".join(f"{label} {number}" for label, number in classes.items())
             lines.append(f"  {part or 'all'}: {shown}")
         return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        lines: list[str] = []
+        if self.unreadable:
+            lines.append(f"{plural(len(self.unreadable), 'image')} cannot be read")
+        if self.ignored:
+            lines.append("ignored: " + ", ".join(f"{kind} {number}" for kind, number in self.ignored_counts.items()))
+        headline = f"{self.root}: {plural(len(self.usable), 'image')} in {plural(len(self.classes), 'class')}"
+        table = self.counts()
+        parts = [part for part in ("", *PARTS) if part in table]
+        total = len(parts) > 1
+        rows = [
+            [label, *(str(table[part][label]) for part in parts),
+             *([str(sum(table[part][label] for part in parts))] if total else [])]
+            for label in self.classes[: notebook.SHOWN_ROWS]
+        ]  # fmt: skip
+        more = len(self.classes) - len(rows)
+        titles = [part or ("in no part" if total else "images") for part in parts]
+        head = ["class", *titles, *(["all"] if total else [])]
+        below = f"and {more} more classes" if more else ""
+        return notebook.paragraph(headline, *lines) + notebook.table(head, rows, below)
 
 
 @dataclass(frozen=True, slots=True)

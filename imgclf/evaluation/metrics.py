@@ -9,12 +9,12 @@ compare with: importing it costs 1.5 s, and its AUC of 1,000 classes takes 6 s w
 """
 
 from dataclasses import asdict, dataclass
-from html import escape
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from imgclf import notebook
 from imgclf.errors import InputError
 from imgclf.evaluation.calibration_curve import (
     ReliabilityBin,
@@ -27,7 +27,11 @@ from imgclf.evaluation.intervals import Z95 as Z95
 from imgclf.evaluation.intervals import balanced_accuracy_interval, f1_each, macro_f1_interval, wilson_each
 from imgclf.evaluation.intervals import wilson as wilson
 from imgclf.evaluation.ranking import one_against_rest, top_k_accuracy
+from imgclf.notebook import Cell
 from imgclf.progress import printable
+
+if TYPE_CHECKING:
+    from imgclf.showing import Drawing
 
 TOP = 5  # with no more classes than this, the top-k accuracy would always be 1
 TABLES = ("per_class", "reliability", "confusion")  # the fields of `Metrics` that are no single figure
@@ -142,6 +146,26 @@ class Metrics:
         """The classes with the lowest F1, lowest first; classes without test images come last."""
         return tuple(sorted(self.per_class, key=lambda entry: (entry.f1 is None, entry.f1 or 0.0))[:limit])
 
+    def plot_confusion(self) -> "Drawing":
+        """The confusion matrix as a matplotlib figure: shares of the true class as colours, images as numbers.
+
+        With many classes the numbers, and with very many some of the names, are left out.
+        """
+        from imgclf.showing import draw_confusion
+
+        return draw_confusion(self.confusion, [entry.label for entry in self.per_class])
+
+    def plot_reliability(self) -> "Drawing":
+        """Whether probabilities mean what they say, as a matplotlib figure: a point per range of probability.
+
+        On the diagonal a probability of 80 % is right in 80 % of the images; below it the model is too sure of itself.
+        """
+        from imgclf.showing import Point, draw_reliability
+
+        points = [Point(entry.confidence, entry.accuracy, *wilson(entry.accuracy * entry.n, entry.n), entry.n)
+                  for entry in self.reliability]  # fmt: skip
+        return draw_reliability(points, self.ece)
+
     def to_json(self) -> dict[str, Any]:
         """All figures as plain JSON types; `from_json` reads them back."""
         return {
@@ -182,19 +206,18 @@ class Metrics:
 
     def _repr_html_(self) -> str:
         shown, title = self._shown_classes()
-        head = "".join(
-            f"<th>{text}</th>" for text in (title, "images", "precision", "recall", "F1", "95 % interval of F1")
-        )
-        rows = "".join(
-            f"<tr><th>{escape(entry.label)}</th><td>{entry.support}</td><td>{_three(entry.precision)}</td>"
-            f"<td>{_three(entry.recall)}</td><td>{_three(entry.f1)}</td>"
-            f"<td>{_interval(entry.f1_low, entry.f1_high)}</td></tr>"
+        rows: list[list[str | Cell]] = [
+            [
+                entry.label,
+                str(entry.support),
+                Cell(_three(entry.precision), _interval(entry.precision_low, entry.precision_high)),
+                Cell(_three(entry.recall), _interval(entry.recall_low, entry.recall_high)),
+                Cell(_three(entry.f1), _interval(entry.f1_low, entry.f1_high)),
+            ]
             for entry in shown
-        )
-        return (
-            f"<p><b>{self._headline()}</b><br>{'<br>'.join(self._summary())}</p>"
-            f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
-        )
+        ]
+        table = notebook.table((title, "images", "precision", "recall", "F1"), rows, "small: 95 % intervals")
+        return notebook.paragraph(self._headline(), *self._summary()) + table
 
     def _headline(self) -> str:
         low, high = 100 * self.accuracy_low, 100 * self.accuracy_high

@@ -1,5 +1,6 @@
 """What a heat map is, and how it is brought to the size of its photo. May import NumPy and Pillow only."""
 
+import io
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -38,6 +39,14 @@ class Explanation:
         are 48 MB for a photo of a phone.
         """
         return enlarged(self.cells, self.size)
+
+    def _repr_png_(self) -> bytes:
+        """The photo with its heat, for a notebook."""
+        from imgclf.explaining.picture import draw
+
+        buffer = io.BytesIO()
+        draw(self).save(buffer, "PNG")
+        return buffer.getvalue()
 
 
 def enlarged(cells: Array, size: tuple[int, int]) -> Array:
