@@ -1,0 +1,140 @@
+"""What more training images would bring: heads on parts of the features, carried on. Imports NumPy, scikit-learn.
+
+The error of a classifier falls with the number of its training images about as a power of it (J. Hestness et al. (2017),
+Deep learning scaling is predictable, empirically, arXiv 1712.00409), until it reaches what no image can tell.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.floating[Any]]
+Labels = NDArray[np.int64]
+
+# share of the training images -> how often it is drawn: a small part depends more on which images are in it
+DRAWS = {1 / 8: 4, 1 / 4: 3, 1 / 2: 2, 1.0: 1}
+FEWEST = 5  # images of a class on the average in the smallest part; below it there is no curve
+FEWEST_VAL = 30  # validation images
+MOST = 6000  # training images; more would take more than a few seconds, and have said all there is to say
+KEPT = 192  # directions of the features that a head reads
+STRENGTH = 0.3  # of the head's regularization, inverse, on directions scaled to the strongest's spread
+ROUNDS = 40  # of the solver
+DRAWN = 1000  # resamples of the validation images
+
+
+@dataclass(frozen=True)
+class LearningCurve:
+    """How heads on parts of the training images do on the validation images, and where that leads.
+
+    Attributes:
+        points: number of training images and accuracy on the validation images, 0..1, smallest first.
+        n: validation images.
+        gain: by how much twice the images would raise the accuracy, by the fitted power law, 0..1; may be negative.
+        gain_low: lower end of its 95 % interval, by drawing the validation images again.
+        gain_high: upper end of it.
+    """
+
+    points: tuple[tuple[int, float], ...]
+    n: int
+    gain: float
+    gain_low: float
+    gain_high: float
+
+    @classmethod
+    def from_json(cls, told: Mapping[str, Any]) -> "LearningCurve":
+        """From what `to_json` gave."""
+        return cls(**{**told, "points": tuple((int(images), float(share)) for images, share in told["points"])})
+
+    def to_json(self) -> dict[str, Any]:
+        """All fields as plain JSON types."""
+        return {"points": [list(point) for point in self.points], "n": self.n, "gain": self.gain,
+                "gain_low": self.gain_low, "gain_high": self.gain_high}  # fmt: skip
+
+
+def learning_curve(
+    train: Floats, labels: Labels, val: Floats, val_labels: Labels, *, seed: int = 0
+) -> LearningCurve | None:  # fmt: skip
+    """Train heads on an eighth, a quarter, half and all of the features.
+
+    Args:
+        train: features of the training images `(n, F)`.
+        labels: their classes `(n,)`.
+        val: features of the validation images `(m, F)`.
+        val_labels: their classes `(m,)`.
+        seed: of the parts.
+
+    Returns:
+        The curve; None where there are too few images for one.
+    """
+    classes = len(np.unique(labels))
+    if classes < 2 or len(labels) * min(DRAWS) < FEWEST * classes or len(val) < FEWEST_VAL or len(labels) > MOST:
+        return None
+    train, val = _directions(train, val)
+    draw = np.random.default_rng(seed)
+    right: dict[int, Floats] = {}
+    for share, times in DRAWS.items():
+        some = [_part(labels, share, draw) for _ in range(times)]
+        right[len(some[0])] = np.mean([_right(train[part], labels[part], val, val_labels) for part in some], axis=0)
+    sizes, hits = np.array(list(right)), np.stack(list(right.values()))  # (sizes,), (sizes, m)
+    again = draw.multinomial(len(val), np.full(len(val), 1 / len(val)), DRAWN) / len(val)
+    low, high = np.quantile(doubled(sizes, hits @ again.T, len(val)), (0.025, 0.975))
+    gain = doubled(sizes, hits.mean(axis=1, keepdims=True), len(val))[0]
+    points = tuple((int(size), float(share)) for size, share in zip(sizes, hits.mean(axis=1), strict=True))
+    return LearningCurve(points, len(val), float(gain), float(low), float(high))
+
+
+def doubled(sizes: Floats, accuracies: Floats, n: int) -> Floats:
+    """By how much the accuracy rises from the largest size to twice it, by power laws fitted to the errors.
+
+    Args:
+        sizes: numbers of training images `(s,)`, rising.
+        accuracies: of several curves `(s, k)`, 0..1.
+        n: images that they were measured on: no error is taken for less than half an image.
+
+    Returns:
+        Gains `(k,)`.
+    """
+    errors = np.log(np.maximum(1 - accuracies, 0.5 / n))
+    place = np.log(sizes / sizes[-1])
+    centred = place - place.mean()
+    power = centred @ (errors - errors.mean(axis=0)) / (centred @ centred)
+    last = np.exp(errors.mean(axis=0) - power * place.mean())
+    gains: Floats = last * (1 - 2.0**power)
+    return gains
+
+
+def _directions(train: Floats, val: Floats) -> tuple[Floats, Floats]:
+    """Features in the directions in which the training images differ most: a head on them is as good and faster."""
+    middle = train.mean(axis=0)
+    centred = (train - middle).astype(np.float32)
+    _, axes = np.linalg.eigh(centred.T @ centred)
+    axes = axes[:, ::-1][:, :KEPT]
+    read, seen = centred @ axes, (val - middle).astype(np.float32) @ axes
+    scale = read[:, 0].std() or 1.0
+    return read / scale, seen / scale
+
+
+def _part(labels: Labels, share: float, draw: np.random.Generator) -> NDArray[np.int64]:
+    """Positions of a share of the images of every class, at least one of each."""
+    found = []
+    for label in np.unique(labels):
+        here = np.flatnonzero(labels == label)
+        found.append(draw.permutation(here)[: max(1, round(share * len(here)))])
+    return np.concatenate(found)
+
+
+def _right(train: Floats, labels: Labels, val: Floats, val_labels: Labels) -> Floats:
+    """Whether a head names each validation image correctly `(m,)`, 0 or 1."""
+    import warnings
+
+    from sklearn.linear_model import LogisticRegression
+    from threadpoolctl import threadpool_limits
+
+    with warnings.catch_warnings(), threadpool_limits(1):  # threads add in an order of their own
+        warnings.simplefilter("ignore")  # not quite converged is good enough for a count of mistakes
+        head = LogisticRegression(C=STRENGTH, max_iter=ROUNDS).fit(train, labels)
+        found: Floats = (head.predict(val) == val_labels).astype(np.float64)
+    return found
