@@ -1,6 +1,6 @@
 """What more training images would bring: heads on parts of the features, carried on. Imports NumPy, scikit-learn.
 
-The error of a classifier falls with the number of its training images about as a power of it (J. Hestness et al. (2017),
+The error of a classifier falls with the number of its training images about as a power of it (J. Hestness et al. 2017,
 Deep learning scaling is predictable, empirically, arXiv 1712.00409), until it reaches what no image can tell.
 """
 
@@ -97,13 +97,24 @@ def doubled(sizes: Floats, accuracies: Floats, n: int) -> Floats:
     Returns:
         Gains `(k,)`.
     """
+    last, power = _law(sizes, accuracies, n)
+    gains: Floats = last * (1 - 2.0**power)
+    return gains
+
+
+def fitted_end(curve: LearningCurve) -> float:
+    """The accuracy with all images by the fitted power law, 0..1, from which the gain counts."""
+    sizes, shares = np.array(curve.points).T
+    return float(1 - _law(sizes, shares[:, None], curve.n)[0][0])
+
+
+def _law(sizes: Floats, accuracies: Floats, n: int) -> tuple[Floats, Floats]:
+    """The power laws of the errors: error at the largest size, power (below 0 where more images help)."""
     errors = np.log(np.maximum(1 - accuracies, 0.5 / n))
     place = np.log(sizes / sizes[-1])
     centred = place - place.mean()
     power = centred @ (errors - errors.mean(axis=0)) / (centred @ centred)
-    last = np.exp(errors.mean(axis=0) - power * place.mean())
-    gains: Floats = last * (1 - 2.0**power)
-    return gains
+    return np.exp(errors.mean(axis=0) - power * place.mean()), power
 
 
 def _directions(train: Floats, val: Floats) -> tuple[Floats, Floats]:

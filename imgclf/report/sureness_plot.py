@@ -1,15 +1,16 @@
-"""The reliability diagram of a model, as inline SVG. Imports plots and matplotlib."""
+"""The reliability diagram and the learning curve of a model, as inline SVG. Imports plots and matplotlib."""
 
 from collections.abc import Sequence
 
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MultipleLocator
+from matplotlib.ticker import FuncFormatter, MultipleLocator, NullLocator
 
 from imgclf.evaluation.calibration_curve import BINS, ReliabilityBin
 from imgclf.evaluation.metrics import wilson
-from imgclf.report.plots import ACCENT, LINE, MUTED, SVG_STYLE, _svg
+from imgclf.report.learning_curve import LearningCurve, fitted_end
+from imgclf.report.plots import ACCENT, LINE, MUTED, PAPER, SVG_STYLE, _svg
 
 
 def reliability_plot(bins: Sequence[ReliabilityBin]) -> str:
@@ -51,6 +52,39 @@ def reliability_plot(bins: Sequence[ReliabilityBin]) -> str:
         for axes in (upper, lower):
             _dress(axes)
         return _svg(figure, "how often answers are right against how sure the model was")
+
+
+def learning_plot(curve: LearningCurve) -> str:
+    """Draw the accuracy against the number of training images, carried on to twice as many.
+
+    Args:
+        curve: with at least two points.
+
+    Returns:
+        An `<svg>` element without any text but numbers and fixed words, safe to put into a page.
+    """
+    sizes, shares = (list(values) for values in zip(*curve.points, strict=True))
+    twice, now = 2 * sizes[-1], fitted_end(curve)
+    ends = [min(1.0, now + gain) for gain in (curve.gain_low, curve.gain_high)]
+    with matplotlib.rc_context({**SVG_STYLE, "svg.hashsalt": "learning"}):
+        figure = Figure(figsize=(5.6, 3.4), layout="constrained")
+        figure.patch.set_visible(False)
+        axes = figure.add_subplot()
+        for size, share in curve.points:
+            axes.plot([size] * 2, wilson(share * curve.n, curve.n), color=ACCENT, linewidth=5, alpha=0.22,
+                      solid_capstyle="round")  # fmt: skip
+        axes.plot(sizes, shares, "o-", color=ACCENT, linewidth=2, markersize=7, mew=0)
+        axes.plot([sizes[-1], twice], [now, now + curve.gain], color=MUTED, linewidth=1.6, linestyle=(0, (4, 2)))
+        axes.plot([twice] * 2, ends, color=MUTED, linewidth=5, alpha=0.4, solid_capstyle="round")
+        axes.plot([twice], [now + curve.gain], "o", markersize=8, markerfacecolor=PAPER, markeredgecolor=MUTED, mew=2)
+        axes.set_xscale("log")
+        axes.set_xticks([*sizes, twice], [f"{size:,}" for size in (*sizes, twice)])
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.yaxis.set_major_formatter(FuncFormatter(_percent))
+        axes.set_xlabel("training images", color=MUTED)
+        axes.grid(axis="y", color=LINE, linewidth=0.8)
+        _dress(axes)
+        return _svg(figure, "accuracy against the number of training images")
 
 
 def _percent(share: float, _: int = 0) -> str:
