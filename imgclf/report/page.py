@@ -163,7 +163,14 @@ def _slices(facts: ReportFacts) -> View | None:
         return None
     weak = sum(row.weak for row in facts.slices)
     shown = facts.slices[: max(MAX_SLICES, weak)]
-    return {"weak": weak, "total": len(facts.slices), "left_out": len(facts.slices) - len(shown), **folded(shown)}
+    gated = facts.sureness is not None and facts.sureness.coverage is not None and not facts.folds
+    return {
+        "weak": weak,
+        "gated": gated,
+        "total": len(facts.slices),
+        "left_out": len(facts.slices) - len(shown),
+        **folded(shown),
+    }
 
 
 def _mistakes(facts: ReportFacts) -> View:

@@ -70,7 +70,7 @@ def _known(facts: ReportFacts, found: Sureness) -> Iterator[Pieces]:
         asked = "" if found.coverage_asked is None else (
             f" ({percent(found.coverage_asked)} of the validation images was asked for)")  # fmt: skip
         part = "validation image" if facts.folds else "test image"
-        yield (f"It may answer unknown. {_share(found.coverage, part)} stayed known{asked}; the accuracy does not count "
+        yield (f"It may say unknown. {_share(found.coverage, part)} stayed known{asked}; the accuracy does not count "
                "the gate.",)  # fmt: skip
 
 

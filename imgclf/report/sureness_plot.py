@@ -23,7 +23,7 @@ def reliability_plot(bins: Sequence[ReliabilityBin]) -> str:
         An `<svg>` element without any text but numbers and fixed words, safe to put into a page.
     """
     with matplotlib.rc_context({**SVG_STYLE, "svg.hashsalt": "reliability"}):
-        figure = Figure(figsize=(5.6, 4.9), layout="constrained")
+        figure = Figure(figsize=(4.9, 4.6), layout="constrained")
         figure.patch.set_visible(False)
         upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3.4, 1))
         upper.plot([0, 1], [0, 1], color=MUTED, linewidth=1.2, linestyle=(0, (4, 2)))
@@ -41,8 +41,8 @@ def reliability_plot(bins: Sequence[ReliabilityBin]) -> str:
                   alpha=0.55, linewidth=0)  # fmt: skip
         most = max(each.n for each in bins)
         for each in bins:
-            lower.text(each.low + 0.5 / BINS, each.n + 0.05 * most, str(each.n), ha="center", va="bottom", color=MUTED,
-                       fontsize=10)  # fmt: skip
+            lower.text(each.low + 0.5 / BINS, each.n + 0.05 * most, _short(each.n), ha="center", va="bottom",
+                       color=MUTED, fontsize=9)  # fmt: skip
         lower.set_ylim(0, 1.35 * most)
         lower.set_yticks([])
         lower.set_ylabel("images", color=MUTED)
@@ -67,7 +67,7 @@ def learning_plot(curve: LearningCurve) -> str:
     twice, now = 2 * sizes[-1], fitted_end(curve)
     ends = [min(1.0, now + gain) for gain in (curve.gain_low, curve.gain_high)]
     with matplotlib.rc_context({**SVG_STYLE, "svg.hashsalt": "learning"}):
-        figure = Figure(figsize=(5.6, 3.4), layout="constrained")
+        figure = Figure(figsize=(4.9, 3.2), layout="constrained")
         figure.patch.set_visible(False)
         axes = figure.add_subplot()
         for size, share in curve.points:
@@ -89,6 +89,11 @@ def learning_plot(curve: LearningCurve) -> str:
 
 def _percent(share: float, _: int = 0) -> str:
     return f"{100 * share:g}\u00a0%"
+
+
+def _short(number: int) -> str:
+    """A count that fits above its column: 950, 1.2k, 14k."""
+    return str(number) if number < 1000 else f"{number / 1000:.1f}k" if number < 9950 else f"{number / 1000:.0f}k"
 
 
 def _dress(axes: Axes) -> None:

@@ -87,7 +87,7 @@ if (source && panel) {
       panel.append(make("p", { className: "quiet", textContent: rest }));
     }
     panel.hidden = false;
-    panel.scrollIntoView({ block: "nearest" });
+    panel.scrollIntoView({ block: "nearest", behavior: "instant" }); // what was clicked does not glide away from the pointer
     title.focus({ preventScroll: true });
   };
 
