@@ -46,8 +46,8 @@ def weak_group(facts: ReportFacts) -> Advice | None:
     return Advice(40 + 100 * (worst.rest - worst.accuracy), "Add images of the weak group", (
         f"Of {images(worst.n, 'test image')} with {worst.property} ", Name(worst.group), f" {worst.right} were right "
         f"({percent(worst.accuracy)}, 95\u00a0% interval {span(worst.accuracy_low, worst.accuracy_high)}), elsewhere "
-        f"{percent(worst.rest)}; the chance of so large a difference is {worst.p:.2g}. More training images like these "
-        f"help, or others in the app.{more}",
+        f"{percent(worst.rest)}; were it no worse, so large a difference would have a chance of {worst.p:.2g}. Add "
+        f"training images like these, or see to it that the app takes others.{more}",
     ))  # fmt: skip
 
 
