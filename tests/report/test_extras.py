@@ -12,14 +12,14 @@ from imgclf import runs
 from imgclf.config import TrainConfig
 from imgclf.data.imageset import ImageFile, ImageSet
 from imgclf.evaluation.evaluate import Evaluation
-from imgclf.evaluation.metrics import compute
+from imgclf.evaluation.metrics import compute as compute_metrics
 from imgclf.evaluation.slices import Slice
 from imgclf.report import extras, heat
 from imgclf.report.advice import advise
 from imgclf.report.card import render_card
 from imgclf.report.collect import answered, collect, rebuild
 from imgclf.report.facts import Answered, ReportFacts, Samples, worst_of
-from imgclf.report.kept import SAMPLES, SLICES, read_heat, read_samples, read_slices
+from imgclf.report.kept import SAMPLES, SLICES, read_heat, read_learning, read_samples, read_slices
 from imgclf.report.learning_curve import LearningCurve
 from imgclf.report.page import MAX_SLICES, render
 from imgclf.report.sureness import Share, Sureness
@@ -45,10 +45,10 @@ def network(side: int = 32, classes: int = 2) -> object:
     import keras
 
     keras.utils.set_random_seed(1)
-    return keras.Sequential([
-        keras.Input((side, side, 3)), keras.layers.Conv2D(4, 3, strides=2), keras.layers.GlobalAveragePooling2D(),
-        keras.layers.Dense(classes, activation="softmax"),
-    ])  # fmt: skip
+    images = keras.Input((side, side, 3))
+    maps = keras.layers.Conv2D(4, 3, strides=2)(images)
+    features = keras.layers.GlobalAveragePooling2D()(maps)
+    return keras.Model(images, keras.layers.Dense(classes, activation="softmax", name="scores")(features))
 
 
 def test_weak_groups_are_marked_come_first_and_become_advice() -> None:
@@ -134,7 +134,7 @@ def keep(run_copy: Path, tmp_path: Path, **settings: object) -> runs.Run:
     images = images_with_parts(tmp_path)
     tested = images.part("test")
     labels, scores = np.array([0, 1]), np.array([[0.9, 0.1], [0.2, 0.8]], np.float32)
-    found = Evaluation(compute(labels, scores, images.classes), tested, labels, scores, ())
+    found = Evaluation(compute_metrics(labels, scores, images.classes), tested, labels, scores, ())
     run = runs.Run.open(run_copy)
     config = TrainConfig(image_size=32, **settings)  # type: ignore[arg-type]
     extras.keep_extras(run, network(), images, config, found, frozen=True)
@@ -167,10 +167,11 @@ def test_what_goes_wrong_is_a_warning_each(
     assert read_samples(run) is not None, "the others are there"
 
 
-def test_two_images_are_not_compared(run_copy: Path, tmp_path: Path) -> None:
+def test_two_images_are_not_compared(run_copy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (run_copy / SLICES).unlink(missing_ok=True)
     assert read_slices(keep(run_copy, tmp_path, augment="none")) == ()
     assert not (run_copy / "learning_curve.json").exists(), "no features of these images are in the store"
+    assert not capsys.readouterr().err, "which is nothing to warn of"
 
 
 @needs_chromium
@@ -202,3 +203,33 @@ def test_nothing_overflows_and_names_stay_text(tmp_path: Path, browser: Browser,
         assert page.value("document.images.length >= 10 && [...document.images].every(e => e.naturalWidth > 0)")
         assert page.value("document.scripts.length") == 2
         assert not page.errors
+
+
+def test_features_that_the_training_left_give_a_learning_curve(run_copy: Path, tmp_path: Path) -> None:
+    import keras
+
+    from imgclf.cut.features import Pixels, Wanted, compute
+    from imgclf.data.imageset import StagedImage
+    from imgclf.models.network import head_features
+
+    draw, files = np.random.default_rng(1), []
+    for at in range(140):  # dark and bright: an eighth of 80 training images is 5 of each class
+        label, part = ("cat", "dog")[at % 2], "train" if at < 80 else "val" if at < 120 else "test"
+        path = tmp_path / f"{at}.png"
+        Image.fromarray(draw.integers(0, 128 + 127 * (at % 2), (32, 32, 3), np.uint8)).save(path)
+        files.append(ImageFile(path, label, part=part, key=f"key {at}"))
+    images, model = ImageSet(tmp_path, ("cat", "dog"), tuple(files)), network()
+    config = TrainConfig(image_size=32, augment="none")
+    pooled = keras.Model(model.inputs[0], head_features(model))  # type: ignore[attr-defined]
+    for part in ("train", "val"):
+        staged = tuple(StagedImage(each.path, each.path, 0, each.key) for each in images.part(part))
+        source = Pixels(staged, (32, 32), 3, "none", True, config.seed, 32)
+        compute(pooled, part, [Wanted(source, [0])])
+    tested = images.part("test")
+    labels, scores = np.arange(len(tested)) % 2, np.tile(np.float32([[0.9, 0.1]]), (len(tested), 1))
+    found = Evaluation(compute_metrics(labels, scores, images.classes), tested, labels, scores, ())
+    run = runs.Run.open(run_copy)
+    extras.keep_extras(run, model, images, config, found, frozen=True)
+    curve = read_learning(run)
+    assert curve is not None and curve.n == 40
+    assert [number for number, _ in curve.points] == [10, 20, 40, 80] and curve.points[-1][1] > 0.9
