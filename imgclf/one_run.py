@@ -180,6 +180,12 @@ def _finish(
         except Exception as error:  # a picture less is no reason to lose a training
             warn(f"the layers could not be drawn ({error})")
     _compare(run, config, tested)
+    from imgclf.report.extras import keep_extras
+
+    with step("looking at the mistakes", 1, "run") as bar:
+        frozen = {row.stage for row in trained.history} == {"head"}
+        keep_extras(run, model, images, trained.config, tested, frozen=frozen)
+        bar.update()
     from imgclf.report.collect import write_run_report
 
     with step("writing the report", 1, "page") as bar:

@@ -1,17 +1,19 @@
 """What to do next: concrete advice from the facts of a run, each with the number of images behind it. Imports facts.
 
-One function per kind of advice, listed in `KINDS`; each looks at the facts and says something, or nothing. The weights
+One function per kind of advice, listed in `KINDS` (those about groups, probabilities and more images are in
+`further_advice.py`); each looks at the facts and says something, or nothing. The weights
 order them: above 80 the figures cannot be used as they are, 50 to 80 much can be won, below 50 it is worth a try.
 """
 
 import shlex
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from math import ceil
 
 from imgclf.evaluation.metrics import Z95, wilson
 from imgclf.report.facts import HistoryRow, ReportFacts
+from imgclf.report.further_advice import FURTHER
 from imgclf.report.reading import still_improving
+from imgclf.report.wording import Advice, Command, Name, images, percent, points, span
 
 MOST = 6  # more is no longer read
 WIDE = 0.05  # width of the accuracy's interval from which more test images are advised, 0..1
@@ -24,41 +26,6 @@ LEAST_PAIR = 3  # images that a pair must have been mixed up in
 SURE = 0.95  # probability from which a mistake looks like a wrong label
 LEAST_SURE = 3  # such mistakes
 LOSS = 0.005  # of accuracy that an exported file may lose unmentioned
-
-
-class Name(str):
-    """Somebody else's text within a sentence: a class, a file."""
-
-    __slots__ = ()
-
-
-class Command(str):
-    """Something to type."""
-
-    __slots__ = ()
-
-
-@dataclass(frozen=True)
-class Advice:
-    """One thing to do.
-
-    Attributes:
-        weight: larger is more urgent.
-        title: what to do, in a few words.
-        text: why, with its numbers: pieces that are joined, of which some are a `Name` or a `Command`.
-        cells: numbers of the true and the said class whose images it is about.
-    """
-
-    weight: float
-    title: str
-    text: tuple[str, ...]
-    cells: tuple[tuple[int, int], ...] = ()
-
-    @property
-    def pieces(self) -> Iterator[tuple[str, str]]:
-        """Each piece of the text with what it is: "text", "name" or "command"."""
-        for piece in self.text:
-            yield {Name: "name", Command: "command"}.get(type(piece), "text"), piece
 
 
 def advise(facts: ReportFacts) -> tuple[Advice, ...]:
@@ -82,9 +49,9 @@ def no_better_than_guessing(facts: ReportFacts) -> Advice | None:
     if m.accuracy_low > guess:
         return None
     return Advice(100, "Do not use this model yet", (
-        f"It is right on {m.correct:,} of {_images(m.n, 'test image')} ({_percent(m.accuracy)}); always answering ",
-        Name(facts.classes[at]), f" would be right on {m.per_class[at].support:,} ({_percent(guess)}), which its "
-        f"interval ({_span(m.accuracy_low, m.accuracy_high)}) does not exclude. Check that the folders hold what their "
+        f"It is right on {m.correct:,} of {images(m.n, 'test image')} ({percent(m.accuracy)}); always answering ",
+        Name(facts.classes[at]), f" would be right on {m.per_class[at].support:,} ({percent(guess)}), which its "
+        f"interval ({span(m.accuracy_low, m.accuracy_high)}) does not exclude. Check that the folders hold what their "
         "names say: ", Command(f"imgclf check {shlex.quote(facts.data_path)}"),
     ))  # fmt: skip
 
@@ -98,8 +65,8 @@ def few_test_images(facts: ReportFacts) -> Advice | None:
     p = min(max(m.accuracy, 0.05), 0.95)  # of a perfect score on few images nothing follows for many
     enough = _rounded(Z95**2 * p * (1 - p) / WANTED**2)
     return Advice(min(90.0, 25 + 300 * width), "Test on more images", (
-        f"{_images(m.n, 'test image')} {'leaves' if m.n == 1 else 'leave'} the accuracy open from "
-        f"{_span(m.accuracy_low, m.accuracy_high)}, so another model has to be {100 * width / 2:.0f} points better "
+        f"{images(m.n, 'test image')} {'leaves' if m.n == 1 else 'leave'} the accuracy open from "
+        f"{span(m.accuracy_low, m.accuracy_high)}, so another model has to be {100 * width / 2:.0f} points better "
         f"before this could show it. About {enough:,} would bring that down to {100 * WANTED:.0f}"
         + ("." if facts.folds else ", or use all images for testing: "),
         *(() if facts.folds else (Command(f"imgclf train {shlex.quote(facts.data_path)} --folds 5"),)),
@@ -118,11 +85,11 @@ def one_class_has_fewer(facts: ReportFacts) -> Advice | None:
     entry = facts.metrics.per_class[facts.classes.index(smallest)]
     weak = entry.recall is not None and entry.recall < facts.metrics.accuracy
     hits = 0 if entry.recall is None else round(entry.recall * entry.support)
-    found = f"; the model found {hits} of its {_images(entry.support, 'test image')}" if entry.support else ""
+    found = f"; the model found {hits} of its {images(entry.support, 'test image')}" if entry.support else ""
     weigh = () if facts.settings.get("balance") == "weights" else (
         " Until there are more, ", Command("--balance weights"), " makes each of them count more.")  # fmt: skip
     return Advice((50 if weak else 30) + min(times, 20), "Collect more of the smallest class", (
-        Name(smallest), f" has {_images(counts[smallest], 'training image')}, ", Name(largest), f" has "
+        Name(smallest), f" has {images(counts[smallest], 'training image')}, ", Name(largest), f" has "
         f"{counts[largest]:,}, {times:.0f} times as many{found}.", *weigh,
     ))  # fmt: skip
 
@@ -136,8 +103,8 @@ def learned_by_heart(facts: ReportFacts) -> Advice | None:
     if gap < GAP or kept.accuracy <= wilson(round(kept.val_accuracy * n), n)[1]:
         return None
     return Advice(min(75.0, 30 + 200 * gap), "Make it harder to learn by heart", (
-        f"In the kept epoch {_percent(kept.accuracy)} of {_images(facts.images_of('train'), 'training image')} were "
-        f"right and {_percent(kept.val_accuracy)} of {_images(n, 'validation image')}, {100 * gap:.0f} points fewer. "
+        f"In the kept epoch {percent(kept.accuracy)} of {images(facts.images_of('train'), 'training image')} were "
+        f"right and {percent(kept.val_accuracy)} of {images(n, 'validation image')}, {100 * gap:.0f} points fewer. "
         "More training images help most; or vary them more: ", Command(_stronger(facts)),
     ))  # fmt: skip
 
@@ -150,7 +117,7 @@ def train_longer(facts: ReportFacts) -> Advice | None:
     option = "--fine-tune-epochs" if last.stage.startswith("fine-tune") else "--epochs"
     before = _before(facts, last)
     return Advice(45, "Train longer", (
-        f"The validation loss ({_images(facts.images_of('val'), 'image')}) was still falling when training ended: "
+        f"The validation loss ({images(facts.images_of('val'), 'image')}) was still falling when training ended: "
         f"{before.val_loss:.3f}, then {last.val_loss:.3f} in the last epoch, the {_ordinal(last.epoch)}. Try ",
         Command(f"{option} {2 * last.epoch}"), ".",
     ))  # fmt: skip
@@ -173,8 +140,8 @@ def weak_class(facts: ReportFacts) -> Advice | None:
     most = max(range(len(row)), key=row.__getitem__)
     more = "" if high > m.accuracy else ", by more than chance"
     return Advice(35 + 100 * (m.accuracy - recall) * (1 if more else 0.5), "Work on the weakest class", (
-        "Of ", _images(entry.support, "test image"), " of ", Name(facts.classes[at]), f" {found} were found "
-        f"({_percent(recall)}, 95\u00a0% interval {_span(low, high)}), fewer than of the others{more}. "
+        "Of ", images(entry.support, "test image"), " of ", Name(facts.classes[at]), f" {found} were found "
+        f"({percent(recall)}, 95\u00a0% interval {span(low, high)}), fewer than of the others{more}. "
         f"{row[most]} of the {entry.support - found} others were taken for ", Name(facts.classes[most]),
         ". Add training images like those that it misses.",
     ), ((at, most),))  # fmt: skip
@@ -194,8 +161,8 @@ def confused_pair(facts: ReportFacts) -> Advice | None:
         a, b = b, a
     both, wrong = counts[max(a, b), min(a, b)], m.n - m.correct
     back = f", {m.confusion[b][a]} the other way round" if m.confusion[b][a] else ""
-    return Advice(30 + 60 * both / wrong, f"Look at {_images(both, 'mixed-up image')}", (
-        f"{m.confusion[a][b]} of {_images(m.per_class[a].support, 'test image')} of ", Name(facts.classes[a]),
+    return Advice(30 + 60 * both / wrong, f"Look at {images(both, 'mixed-up image')}", (
+        f"{m.confusion[a][b]} of {images(m.per_class[a].support, 'test image')} of ", Name(facts.classes[a]),
         " were taken for ", Name(facts.classes[b]), f"{back}: {both} of all {wrong} mistakes. If you "
         "cannot tell them apart yourself, write down where one class ends and the other begins and sort them again, or "
         "make one class of both.",
@@ -210,7 +177,7 @@ def likely_label_errors(facts: ReportFacts) -> Advice | None:
         return None
     data, run = shlex.quote(facts.data_path), shlex.quote(facts.run_path)
     return Advice(28 + 30 * sure / len(wrong), "Look for wrong labels", (
-        f"In {sure} of {_images(len(wrong), 'mistake')} the model was at least {100 * SURE:.0f}\u00a0% sure of another "
+        f"In {sure} of {images(len(wrong), 'mistake')} the model was at least {100 * SURE:.0f}\u00a0% sure of another "
         "class: such images often lie in the wrong folder, and then training images do too. ",
         Command(f"imgclf check {data} --run {run} --csv suspects.csv"), " lists them, ",
         Command("imgclf review suspects.csv"), " goes through them.",
@@ -225,13 +192,13 @@ def exports_lose_accuracy(facts: ReportFacts) -> Advice | None:
     worst = max(losing, key=lambda row: (row.suggested, row.drop))
     shipped = next((row for row in facts.exports if row.suggested), None)
     instead = (
-        "" if shipped is None or worst.suggested else f"The {shipped.format} file loses {_points(shipped.drop)} of it."
+        "" if shipped is None or worst.suggested else f"The {shipped.format} file loses {points(shipped.drop)} of it."
     )
     weight = 85 if shipped is None else 70 if worst.suggested else 26 + min(20, 100 * worst.drop)
     why = f" and is not to be shipped ({worst.fault})" if worst.fault and not worst.drop else ""
     title = f"Do not ship the {worst.format} file" if worst.fault else f"Prefer another file to {worst.format}"
     return Advice(weight, "Mind what the mobile file loses" if worst.suggested else title, (
-        "On ", _images(worst.n, "image"), " ", Name(worst.name), f" is {_points(worst.drop)} less accurate than the "
+        "On ", images(worst.n, "image"), " ", Name(worst.name), f" is {points(worst.drop)} less accurate than the "
         f"model{why}. ", instead or "Compare the formats: ", *(() if instead else (
             Command(f"imgclf export {shlex.quote(facts.run_path)} --formats float16,dynamic,int8"),)),
     ))  # fmt: skip
@@ -239,7 +206,7 @@ def exports_lose_accuracy(facts: ReportFacts) -> Advice | None:
 
 KINDS: tuple[Callable[[ReportFacts], Advice | None], ...] = (
     no_better_than_guessing, few_test_images, one_class_has_fewer, learned_by_heart, train_longer, weak_class,
-    confused_pair, likely_label_errors, exports_lose_accuracy,
+    confused_pair, likely_label_errors, exports_lose_accuracy, *FURTHER,
 )  # fmt: skip
 
 
@@ -253,22 +220,6 @@ def _stronger(facts: ReportFacts) -> str:
 
 def _before(facts: ReportFacts, row: HistoryRow) -> HistoryRow:
     return facts.history[facts.history.index(row) - 1]
-
-
-def _images(number: int, noun: str) -> str:
-    return f"{number:,}\u00a0{noun}{'' if number == 1 else 's'}"
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.1f}\u00a0%"
-
-
-def _span(low: float, high: float) -> str:
-    return f"{100 * low:.1f} to {100 * high:.1f}\u00a0%"
-
-
-def _points(share: float) -> str:
-    return f"{100 * share:.1f} points" if share > 0 else "nothing"
 
 
 def _rounded(number: float) -> int:

@@ -13,9 +13,12 @@ from imgclf.markdown import code, plain
 from imgclf.report import document, plots
 from imgclf.report.advice import advise
 from imgclf.report.facts import ReportFacts
+from imgclf.report.sure_lines import sure_lines
+from imgclf.report.wording import marked
 from imgclf.runs import write_text
 
 MAX_PAIRS = 5
+MAX_WEAK = 5
 PARTS = {"train": "training", "val": "validation", "test": "test", "": "all"}
 FEW = 30  # test images of a class, below which its figures are no more than a hint
 
@@ -51,7 +54,9 @@ def render_card(facts: ReportFacts) -> str:
         uses=[plain(line) for line in _uses(facts)], titles=[PARTS[part] for part in parts], rows=rows,
         totals=[facts.images_of(part) for part in parts],
         guess=largest.support / m.n, guess_label=largest.label, classes=_classes(facts),
-        pairs=[(*pair, supports[pair[0]]) for pair in m.confused_pairs(MAX_PAIRS)], advice=advise(facts),
+         pairs=[(*pair, supports[pair[0]]) for pair in m.confused_pairs(MAX_PAIRS)], advice=advise(facts),
+        weak=[row for row in facts.slices if row.weak][:MAX_WEAK],
+        sure=[marked(line) for line in sure_lines(facts)],
     )  # fmt: skip
 
 

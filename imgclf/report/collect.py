@@ -9,6 +9,7 @@ from imgclf.errors import InputError
 from imgclf.evaluation.metrics import Metrics
 from imgclf.report.card import write_card
 from imgclf.report.facts import Answered, ExportRow, HistoryRow, Picture, ReportFacts
+from imgclf.report.kept import read_heat, read_learning, read_samples, read_slices, read_sureness
 from imgclf.report.layers import INDEX
 from imgclf.report.page import write_report
 
@@ -70,7 +71,7 @@ def collect(run: runs.Run) -> ReportFacts:
         plan=config["notes"],
         metrics=Metrics.from_json(runs.read_json(run / runs.METRICS)),
         history=_history(run),
-        tested=_tested(run, folder),
+        tested=answered(run, folder),
         exports=_exports(run),
         settings={name: _shown(value) for name, value in settings.items()},
         versions={"imgclf": config["imgclf"], **config["versions"]},
@@ -80,6 +81,11 @@ def collect(run: runs.Run) -> ReportFacts:
         folds=_folds(run),
         run_path=str(run.root),
         data_path=str(folder),
+        sureness=read_sureness(run),
+        slices=read_slices(run),
+        heat=read_heat(run),
+        samples=read_samples(run),
+        learning=read_learning(run),
     )
 
 
@@ -113,7 +119,13 @@ def _history(run: runs.Run) -> tuple[HistoryRow, ...]:
     )
 
 
-def _tested(run: runs.Run, folder: Path) -> tuple[Answered, ...]:
+def answered(run: runs.Run, folder: Path) -> tuple[Answered, ...]:
+    """The test images of a run with their predictions.
+
+    Args:
+        run: with its predictions written.
+        folder: that their paths are relative to.
+    """
     with (run / runs.PREDICTIONS).open(encoding="utf-8", errors="surrogateescape", newline="") as handle:
         rows = csv.reader(handle)
         header = next(rows, [])

@@ -1,14 +1,17 @@
-"""What the report shows, as plain values. Imports the metrics.
+"""What the report shows, as plain values. May import evaluation/ and what else is plain.
 
 Whoever builds the facts knows the run, whoever renders them only writes.
 A later section of the page is one more field here and one more row in `imgclf.report.page.SECTIONS`.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from imgclf.evaluation.metrics import Metrics
+from imgclf.evaluation.slices import Slice
+from imgclf.report.learning_curve import LearningCurve
+from imgclf.report.sureness import Sureness
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +119,23 @@ class Picture:
     caption: str
 
 
+@dataclass(frozen=True, slots=True)
+class Samples:
+    """Training images as the training varied them.
+
+    Attributes:
+        path: a JPEG of a row per image: first as it is, then varied.
+        rows: number of images.
+        readings: how often each is drawn varied.
+        augment: name of the recipe.
+    """
+
+    path: Path
+    rows: int
+    readings: int
+    augment: str
+
+
 @dataclass(frozen=True)
 class ReportFacts:
     """Everything on the page.
@@ -144,6 +164,11 @@ class ReportFacts:
         folds: accuracy in each fold of a cross-validation, 0..1; empty where a test part was measured on.
         run_path: the run folder, as commands may name it.
         data_path: the images, likewise.
+        sureness: what was done to the probabilities, and what a gate is worth; None where there is neither.
+        slices: how the model fares on groups of the test images, weak ones first; empty where nothing can be compared.
+        heat: of some mistakes, by `shown_path` and the class that is explained: a JPEG of what spoke for it.
+        samples: training images as they are and as the training varied them, drawn side by side; None without.
+        learning: what more training images would bring; None where that is not known.
     """
 
     title: str
@@ -169,6 +194,11 @@ class ReportFacts:
     folds: tuple[float, ...] = ()
     run_path: str = "RUN"
     data_path: str = "DATA"
+    sureness: Sureness | None = None
+    slices: tuple[Slice, ...] = ()
+    heat: Mapping[tuple[str, str], Path] = field(default_factory=dict)
+    samples: Samples | None = None
+    learning: LearningCurve | None = None
 
     @property
     def kept(self) -> HistoryRow | None:
@@ -178,10 +208,15 @@ class ReportFacts:
     @property
     def mistakes(self) -> tuple[Answered, ...]:
         """The test images that were named wrongly, the ones that the model was surest of first."""
-        # The path decides between equals, so that the same facts give the same page.
-        wrong = (image for image in self.tested if not image.right)
-        return tuple(sorted(wrong, key=lambda image: (-image.probability, image.shown_path)))
+        return worst_of(self.tested)
 
     def images_of(self, part: str) -> int:
         """How many images a part ("train", "val", "test") has."""
         return sum(self.counts.get(part, {}).values())
+
+
+def worst_of(tested: Iterable[Answered]) -> tuple[Answered, ...]:
+    """Those that were named wrongly, the ones that the model was surest of first."""
+    # The path decides between equals, so that the same facts give the same page.
+    wrong = (image for image in tested if not image.right)
+    return tuple(sorted(wrong, key=lambda image: (-image.probability, image.shown_path)))

@@ -11,6 +11,8 @@ from pathlib import Path
 
 from markupsafe import Markup
 
+from imgclf.evaluation.calibration_curve import BINS
+from imgclf.evaluation.metrics import wilson
 from imgclf.progress import duration
 from imgclf.report import document, pictures, plots
 from imgclf.report.advice import advise
@@ -18,6 +20,9 @@ from imgclf.report.cells import Cells, cells
 from imgclf.report.document import View, folded
 from imgclf.report.facts import ExportRow, ReportFacts
 from imgclf.report.reading import partings
+from imgclf.report.sure_lines import sure_lines
+from imgclf.report.sureness_plot import learning_plot, reliability_plot
+from imgclf.report.wording import marked
 from imgclf.runs import write_text
 
 MAX_MATRIX = 30  # classes; a larger confusion matrix is no longer read, the most confused pairs are
@@ -25,6 +30,7 @@ MAX_PAIRS = 20  # where they stand in for the matrix
 PAIRS_BESIDE = 6  # where they stand beside it
 MAX_THUMBNAILS = 24  # at most 0.7 MB even if every thumbnail is noise, 0.2 MB with ordinary photos
 MAX_UNSURE = 12  # likewise
+MAX_SLICES = 60  # groups; a set with a sub-folder for every object has thousands
 FEW_IMAGES = 100  # test images; below it the interval is wider than about 14 points and worth a warning
 
 PART_TITLES = {"train": "training", "val": "validation", "test": "test", "": "all"}
@@ -142,9 +148,58 @@ def _classes(facts: ReportFacts) -> View:
     return folded(rows)
 
 
+def _sureness(facts: ReportFacts) -> View:
+    rows = [(row, *wilson(round(row.accuracy * row.n), row.n)) for row in facts.metrics.reliability]
+    return {
+        "lines": [list(marked(line)) for line in sure_lines(facts)],
+        "svg": Markup(reliability_plot(facts.metrics.reliability)),
+        "rows": rows,
+        "width": 100 / BINS,
+    }
+
+
+def _slices(facts: ReportFacts) -> View | None:
+    if not facts.slices:
+        return None
+    weak = sum(row.weak for row in facts.slices)
+    shown = facts.slices[: max(MAX_SLICES, weak)]
+    gated = facts.sureness is not None and facts.sureness.coverage is not None and not facts.folds
+    return {
+        "weak": weak,
+        "gated": gated,
+        "total": len(facts.slices),
+        "left_out": len(facts.slices) - len(shown),
+        **folded(shown),
+    }
+
+
 def _mistakes(facts: ReportFacts) -> View:
-    worst = facts.mistakes
-    return {"shown": [(image, pictures.thumbnail(image.path)) for image in worst[:MAX_THUMBNAILS]], "total": len(worst)}
+    worst = facts.mistakes[:MAX_THUMBNAILS]
+    explained, others = [], []
+    for image in worst:
+        heat = facts.heat.get((image.shown_path, image.predicted_label))
+        drawn = None if heat is None else pictures.jpeg(heat)
+        if drawn is None:
+            others.append((image, pictures.thumbnail(image.path)))
+        else:
+            explained.append((image, pictures.thumbnail(image.path), drawn))
+    return {"shown": others, "explained": explained, "number": len(worst), "total": len(facts.mistakes)}
+
+
+def _samples(facts: ReportFacts) -> View | None:
+    samples = facts.samples
+    picture = None if samples is None else pictures.jpeg(samples.path)
+    if samples is None or picture is None:
+        return None
+    return {"samples": samples, "picture": picture, "flips": facts.settings.get("flip") != "False"}
+
+
+def _learning(facts: ReportFacts) -> View | None:
+    curve = facts.learning
+    if curve is None:
+        return None
+    gain = f"{100 * curve.gain:+.1f} points"
+    return {"curve": curve, "gain": gain, "svg": Markup(learning_plot(curve))}
 
 
 def _uncertain(facts: ReportFacts) -> View | None:
@@ -183,8 +238,12 @@ SECTIONS = (
     Section("next", "What to do next", "next.html.j2", _next),
     Section("files", "What to ship", "exports.html.j2", _exports),
     Section("training", "How it learned", "training.html.j2", _training),
+    Section("samples", "What it trained on", "samples.html.j2", _samples),
+    Section("more", "What more images would bring", "learning.html.j2", _learning),
     Section("confusion", "What is taken for what", "confusion.html.j2", _confusion),
     Section("classes", "Class by class", "classes.html.j2", _classes),
+    Section("sure", "How sure it is", "sureness.html.j2", _sureness),
+    Section("groups", "Groups of images", "slices.html.j2", _slices),
     Section("mistakes", "Worst mistakes", "mistakes.html.j2", _mistakes),
     Section("uncertain", "Least sure", "uncertain.html.j2", _uncertain),
     Section("layers", "What it sees", "layers.html.j2", _layers),

@@ -42,8 +42,17 @@ def thumbnail(path: Path, side: int = THUMBNAIL_SIDE, most: int | None = None) -
 
 def embedded(path: Path) -> str | None:
     """A PNG file as it is, as a `data:` address; None where it cannot be read (any more)."""
+    return _address(path, "png")
+
+
+def jpeg(path: Path) -> str | None:
+    """A JPEG file as it is, as a `data:` address; None where it cannot be read (any more)."""
+    return _address(path, "jpeg")
+
+
+def _address(path: Path, kind: str) -> str | None:
     try:
-        return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode("ascii")
+        return f"data:image/{kind};base64," + base64.b64encode(path.read_bytes()).decode("ascii")
     except OSError:
         return None
 

@@ -45,7 +45,7 @@ def contact_sheet(
     labels = np.zeros((len(plain), max(2, len(images.classes))), np.float32)
     readings = [plain]
     for number in track(range(READINGS), "augmenting", READINGS, "columns"):
-        readings.append(plain if vary is None else _in_dataset(vary, number, plain, labels))
+        readings.append(plain if vary is None else in_dataset(vary, number, plain, labels))
     sheet = Image.new("RGB", (GAP + (READINGS + 1) * (size + GAP), GAP + len(chosen) * (size + LINE + GAP)), PAPER)
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(12)
     for line, (image, _) in enumerate(chosen):
@@ -59,7 +59,7 @@ def contact_sheet(
     return out
 
 
-def _in_dataset(
+def in_dataset(
     vary: Callable[[Any, int], Any], number: int, plain: NDArray[np.float32], labels: NDArray[np.float32]
 ) -> NDArray[np.float32]:
     """Run the recipe where training runs it: inside tf.data."""

@@ -87,7 +87,8 @@ if (source && panel) {
       panel.append(make("p", { className: "quiet", textContent: rest }));
     }
     panel.hidden = false;
-    panel.scrollIntoView({ block: "nearest" });
+    // at once: what was clicked does not glide away from under the pointer
+    panel.scrollIntoView({ block: "nearest", behavior: "instant" });
     title.focus({ preventScroll: true });
   };
 
