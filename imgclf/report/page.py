@@ -24,6 +24,7 @@ from imgclf.report.sure_lines import sure_lines
 from imgclf.report.sureness_plot import learning_plot, reliability_plot
 from imgclf.report.wording import marked
 from imgclf.runs import write_text
+from imgclf.training.history import stage_title
 
 MAX_MATRIX = 30  # classes; a larger confusion matrix is no longer read, the most confused pairs are
 MAX_PAIRS = 20  # where they stand in for the matrix
@@ -60,7 +61,7 @@ def render(facts: ReportFacts) -> str:
     """
     found = cells(facts.tested, facts.classes)
     bodies = [
-        (section, document.part(section.template, facts=facts, cells=found, stage_title=plots.stage_title, **view))
+        (section, document.part(section.template, facts=facts, cells=found, stage_title=stage_title, **view))
         for section in SECTIONS
         if (view := section.view(facts)) is not None
     ]
@@ -163,10 +164,8 @@ def _slices(facts: ReportFacts) -> View | None:
         return None
     weak = sum(row.weak for row in facts.slices)
     shown = facts.slices[: max(MAX_SLICES, weak)]
-    gated = facts.sureness is not None and facts.sureness.coverage is not None and not facts.folds
     return {
         "weak": weak,
-        "gated": gated,
         "total": len(facts.slices),
         "left_out": len(facts.slices) - len(shown),
         **folded(shown),

@@ -17,8 +17,6 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from imgclf.report.facts import HistoryRow
 
-STAGE_TITLES = {"head": "head", "fine-tune": "fine-tuning", "average": "average", "training": "training"}
-
 # Drawn in a colour that occurs nowhere else, then replaced by the page's own.
 INK, MUTED, LINE, ACCENT, PAPER = "#010203", "#020304", "#030405", "#040506", "#050607"
 CSS_COLOURS = {
@@ -92,12 +90,6 @@ def range_test(rates: Sequence[float], losses: Sequence[float], chosen: float) -
         buffer = io.StringIO()
         FigureCanvasSVG(figure).print_svg(buffer, metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
     return buffer.getvalue()
-
-
-def stage_title(stage: str) -> str:
-    """A stage as people call it: `fine-tune 2` is fine-tuning 2."""
-    name, *number = stage.split(" ")
-    return " ".join((STAGE_TITLES[name], *number))
 
 
 class _Span(NamedTuple):
