@@ -10,12 +10,13 @@ from pathlib import Path
 
 from imgclf.evaluation.metrics import wilson
 from imgclf.markdown import code, plain
-from imgclf.report import document, plots
+from imgclf.report import document
 from imgclf.report.advice import advise
 from imgclf.report.facts import ReportFacts
 from imgclf.report.sure_lines import sure_lines
 from imgclf.report.wording import marked
 from imgclf.runs import write_text
+from imgclf.training.history import stage_title
 
 MAX_PAIRS = 5
 MAX_WEAK = 5
@@ -50,7 +51,7 @@ def render_card(facts: ReportFacts) -> str:
     supports = {entry.label: entry.support for entry in m.per_class}
     return document.markdown(
         "card.md.j2", facts=facts, m=m, plain=plain, code=code, percent=percent, spaced=_spaced,
-        stage_title=plots.stage_title, grey=facts.settings.get("color") == "grayscale",
+        stage_title=stage_title, grey=facts.settings.get("color") == "grayscale",
         uses=[plain(line) for line in _uses(facts)], titles=[PARTS[part] for part in parts], rows=rows,
         totals=[facts.images_of(part) for part in parts],
         guess=largest.support / m.n, guess_label=largest.label, classes=_classes(facts),
