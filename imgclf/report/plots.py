@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from imgclf.report.facts import HistoryRow
+from imgclf.training.history import STAGE_TITLES
 
 # Drawn in a colour that occurs nowhere else, then replaced by the page's own.
 INK, MUTED, LINE, ACCENT, PAPER = "#010203", "#020304", "#030405", "#040506", "#050607"
