@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from imgclf import measuring, predict, runs
-from imgclf.data.scan import strange_images
+from imgclf.data.scan import strange_halves
 from imgclf.errors import InputError
 from imgclf.evaluation.evaluate import evaluate, trusted
 from imgclf.evaluation.metrics import wilson
@@ -38,6 +38,7 @@ def add_gate(run: runs.Run, coverage: float) -> predict.Predictor:
     from imgclf.models.files import load_keras_model, save_keras_model
     from imgclf.models.gate import with_gate
     from imgclf.models.network import head_layer
+    from imgclf.training.trust import features_of_files
 
     model = load_keras_model(run / runs.MODEL)
     head = head_layer(model)
@@ -52,13 +53,16 @@ def add_gate(run: runs.Run, coverage: float) -> predict.Predictor:
     kernel, bias = (weights.astype(np.float64) for weights in head.get_weights())
     (train, labels), (val, _) = (parts[part] for part in measuring.TRAINED)
     logits = val @ kernel + bias
-    gate = fit_gate(train, labels, val, logits, coverage=coverage)
+    folder = Path(runs.read_json(run / runs.CONFIG)["data"]["folder"])
+    odd = features_of_files(network, strange_halves(folder)[0])
+    gate = fit_gate(train, labels, val, logits, coverage=coverage,
+                    strange=(odd, odd @ kernel + bias) if len(odd) else None)  # fmt: skip
     save_keras_model(with_gate(model, gate.prototypes, gate.cosine, gate.energy, gate.offset), run / runs.MODEL)
     known = int((gated(softmax(logits), gate(val, logits)).argmax(axis=1) < len(run.classes)).sum())
     low, high = wilson(known, len(val))
     say(f"unknown: {known} of {len(val)} validation images stay known ({coverage:.0%} asked for)")
     facts = runs.read_json(run / runs.CALIBRATION) if (run / runs.CALIBRATION).is_file() else {}
-    facts["unknown"] = {"coverage_asked": coverage, "prototypes": len(gate.prototypes),
+    facts["unknown"] = {"coverage_asked": coverage, "prototypes": len(gate.prototypes), "tuned_on": len(odd),
                         "validation": {"n": len(val), "known": known, "low": low, "high": high}}  # fmt: skip
     runs.write_json(run / runs.CALIBRATION, facts)
     return _measured(run, facts)
@@ -71,6 +75,6 @@ def _measured(run: runs.Run, facts: dict[str, object]) -> predict.Predictor:
     found = evaluate(predictor, measuring.proof_images(run))
     if measuring.images_of_part(run, "test"):  # else predictions.csv is of a cross-validation
         found.write(run / runs.PREDICTIONS, predictor.classes, folder)
-    strange = [row for row in predictor.each(strange_images(folder)) if isinstance(row, predict.Prediction)]
+    strange = [row for row in predictor.each(strange_halves(folder)[1]) if isinstance(row, predict.Prediction)]
     runs.write_json(run / runs.CALIBRATION, {**facts, **trusted(facts, found, strange)})
     return predictor

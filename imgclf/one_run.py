@@ -13,7 +13,7 @@ from imgclf import predict, runs
 from imgclf.config import TrainConfig
 from imgclf.continuing import COMPARISON, compare, to_json
 from imgclf.data.imageset import ImageFile, ImageSet
-from imgclf.data.scan import strange_images
+from imgclf.data.scan import strange_halves
 from imgclf.data.split_file import write_split
 from imgclf.data.stage import stage
 from imgclf.errors import Interrupted
@@ -76,7 +76,8 @@ def train_parts(
     assert config.image_size is not None
     staged = stage(images, run / runs.STAGE, (config.image_size, config.image_size), workers=config.workers)
     with watcher(checkpoints.parent / runs.TENSORBOARD) if config.tensorboard else nullcontext() as watch:
-        trained = train(staged, config, checkpoints=checkpoints, watch=watch, deadline=deadline)
+        strange = strange_halves(images.root)[0] if config.unknown else ()
+        trained = train(staged, config, checkpoints=checkpoints, watch=watch, deadline=deadline, strange=strange)
     if config.tensorboard:
         complete(checkpoints.parent / runs.TENSORBOARD, trained.history)
     shutil.rmtree(run / runs.STAGE, ignore_errors=True)
@@ -160,7 +161,7 @@ def _finish(
         names = predictor.classes if validated is None else images.classes
         tested.write(run / runs.PREDICTIONS, names, images.root)
         if trained.calibration and validated is None:  # the validation part is what it was found on
-            strange = predictor.each(strange_images(images.root)) if "unknown" in trained.calibration else ()
+            strange = predictor.each(strange_halves(images.root)[1]) if "unknown" in trained.calibration else ()
             told = trusted(trained.calibration, seen, [row for row in strange if isinstance(row, predict.Prediction)])
             runs.write_json(run / runs.CALIBRATION, {**trained.calibration, **told})
         with step("converting for phones", len(config.formats), "files") as bar:

@@ -17,10 +17,11 @@ METHODS = ("gradcam", "occlusion")
 @click.option("--method", type=click.Choice(METHODS), help="gradcam: gradients of the network, fast; a run or a .keras "
               "file. occlusion: places are hidden one after the other; any model.  [default: gradcam; occlusion for a "
               ".tflite file]")  # fmt: skip
+@click.option("--occlusion", is_flag=True, help="The same as --method occlusion.")
 @click.option("--layers", is_flag=True, help="Draw the first kernels and one image after each layer instead.")
 @common_options
 def command(
-    run: Path, images: tuple[str, ...], out: Path, label: str | None, method: str | None, layers: bool
+    run: Path, images: tuple[str, ...], out: Path, label: str | None, method: str | None, occlusion: bool, layers: bool
 ) -> None:  # fmt: skip
     """Draw a heat map on each of IMAGES (files, folders, globs): where RUN sees what speaks for a class.
 
@@ -29,6 +30,9 @@ def command(
     """
     from imgclf.errors import InputError
 
+    if occlusion and method not in (None, "occlusion"):
+        raise InputError(f"--occlusion beside --method {method}", "give one of them")
+    method = "occlusion" if occlusion else method
     if not layers:
         _heat(run, images, out, label, method)
     elif len(images) > 1 or label is not None or method is not None:

@@ -103,6 +103,12 @@ def strange_images(root: Path) -> list[Path]:
     return find_image_files(root / STRANGE_FOLDER) if (root / STRANGE_FOLDER).is_dir() else []
 
 
+def strange_halves(root: Path) -> tuple[list[Path], list[Path]]:
+    """The same in two: every other image for a gate to be tuned on, the others to measure it on."""
+    found = strange_images(root)
+    return found[::2], found[1::2]
+
+
 def _without_strange(listing: "_Listing", ignored: "_Ignored") -> "_Listing":
     """The listing without the folder of images that are of no class."""
     for folder in listing.folders:

@@ -21,6 +21,7 @@ Labels = NDArray[np.int64]
 PROTOTYPES = 8  # of a class
 IMAGES_EACH = 10  # training images that a prototype must stand for
 ENERGY = 0.5  # weight of the energy against the cosine, both in standard deviations of the validation images
+ENERGIES = (ENERGY, 0.0, 0.25, 1.0, 2.0)  # what is tried where images of no class are at hand; the first among equals
 WIDTH = 0.25  # of the passage from unknown to known, in the same units
 COVERAGE = 0.95
 LEAST_SPREAD = (2e-3, 2e-2)  # of cosines and energies: below, the rounding of a float32 would open and shut the gate
@@ -49,7 +50,8 @@ class UnknownGate:
 
 
 def fit_gate(
-    train: Floats, labels: Labels, val: Floats, val_logits: Floats, *, coverage: float = COVERAGE, seed: int = 0
+    train: Floats, labels: Labels, val: Floats, val_logits: Floats, *, coverage: float = COVERAGE, seed: int = 0,
+    strange: tuple[Floats, Floats] | None = None,
 ) -> UnknownGate:  # fmt: skip
     """Find the prototypes, and where the gate opens.
 
@@ -60,17 +62,34 @@ def fit_gate(
         val_logits: what the calibrated head makes of them `(m, C)`.
         coverage: share of the validation images that must stay known.
         seed: of the prototypes.
+        strange: pooled features and logits of images of no class; the energy's weight that finds most of them is taken.
     """
     prototypes = np.concatenate([_centres(unit(train[labels == label]), seed) for label in np.unique(labels)])
+    weights = ENERGIES if strange is not None else (ENERGY,)
+    gates = [_opened(prototypes.astype(np.float32), val, val_logits, coverage, weight) for weight in weights]
+    if strange is None:
+        return gates[0]
+    return max(gates, key=lambda gate: rejected(gate, *strange))  # the first of the best
+
+
+def rejected(gate: UnknownGate, features: Floats, logits: Floats) -> int:
+    """How many images, by features `(n, F)` and logits `(n, C)`, a gate calls unknown."""
+    return int((gated(softmax(logits), gate(features, logits)).argmax(axis=1) == logits.shape[1]).sum())
+
+
+def _opened(
+    prototypes: NDArray[np.float32], val: Floats, val_logits: Floats, coverage: float, weight: float
+) -> UnknownGate:  # fmt: skip
+    """The gate with one weight of the energy, as far open as the coverage asks for."""
     cosines, energies = nearest(val, prototypes), energy(val_logits)
     spread = [max(float(values.std()), least) for values, least in zip((cosines, energies), LEAST_SPREAD, strict=True)]
-    a, b = 1 / (spread[0] * WIDTH), ENERGY / (spread[1] * WIDTH)
+    a, b = 1 / (spread[0] * WIDTH), weight / (spread[1] * WIDTH)
     # `unknown` wins where 1 - g > g * p: where the logit of g is below -log p
     sure = a * cosines + b * energies + np.log(softmax(val_logits).max(axis=1))
     left = np.sort(sure)
     at = min(int((1 - coverage) * len(left)), len(left) - 1)
     lower = left[at - 1] if at else left[at] - 1.0  # between the last that is let go and the first that stays
-    return UnknownGate(prototypes.astype(np.float32), float(a), float(b), float(-(left[at] + lower) / 2))
+    return UnknownGate(prototypes, float(a), float(b), float(-(left[at] + lower) / 2))
 
 
 def gated(probabilities: Floats, gate: Floats) -> Floats:

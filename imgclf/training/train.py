@@ -3,6 +3,7 @@
 `train(StagedSet, TrainConfig) -> Trained` is the whole of it; the run folder is not touched here.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -75,7 +76,7 @@ class Trained:
 
 def train(
     staged: StagedSet, config: TrainConfig, *, checkpoints: Path | None = None, watch: Watch | None = None,
-    deadline: float | None = None,
+    deadline: float | None = None, strange: Sequence[Path] = (),
 ) -> Trained:  # fmt: skip
     """Train a classifier on the train part, guided by the val part; the test part is not looked at.
 
@@ -88,6 +89,7 @@ def train(
         checkpoints: folder in which the training keeps what it needs to go on after a kill; where it has something, the
             training goes on from there, and its weights will be those of an undisturbed one.
         watch: told of every epoch when it is over; what it raises ends the training.
+        strange: images of no class, to tune the gate of `--unknown` on.
         deadline: when everything must be done, the evaluation and export that follow included, by `time.monotonic`.
 
     Raises:
@@ -149,7 +151,7 @@ def train(
     model = in_float32(network.finished())
     trust: dict[str, Any] = {}
     if not interrupted:
-        model, trust = make_trustworthy(session, model, features)
+        model, trust = make_trustworthy(session, model, features, strange)
     return Trained(
         model=model,
         calibration=trust,

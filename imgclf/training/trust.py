@@ -3,8 +3,9 @@
 Both are found on the validation images and become part of the model, so that every file made of it has them.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -19,6 +20,7 @@ from imgclf.evaluation.threshold import PLAIN, Rule, choose, offset
 from imgclf.evaluation.unknown import fit_gate, gated, softmax
 from imgclf.models.gate import with_gate
 from imgclf.models.network import head_layer, shift, temper
+from imgclf.predict import Predictor, Skipped
 from imgclf.progress import step
 from imgclf.training.above import Base, pixels
 from imgclf.training.session import Session
@@ -55,13 +57,28 @@ def features_by_keras(session: Session) -> Features:
     return read
 
 
-def make_trustworthy(session: Session, model: Any, features: Features) -> tuple[Any, dict[str, Any]]:
+def features_of_files(network: Any, files: Sequence[Path]) -> Array:
+    """Pooled features `(n, F)` of a few image files, by Keras' own forward pass; what cannot be read is left out."""
+    height, width, channels = (int(side) for side in network.input_shape[1:])
+    reader = Predictor(Path(), (), (height, width, channels), lambda images: images)
+    rows = [np.zeros((0, network.output_shape[-1]), np.float32)]
+    for _, images in reader.batches(files):
+        good = [image for image in images if not isinstance(image, Skipped)]
+        if good:
+            rows.append(np.asarray(network(np.stack(good), training=False), np.float32))
+    return np.concatenate(rows)
+
+
+def make_trustworthy(
+    session: Session, model: Any, features: Features, strange: Sequence[Path] = ()
+) -> tuple[Any, dict[str, Any]]:  # fmt: skip
     """Calibrate a finished model, move its threshold and put a gate behind it, where the settings ask for it.
 
     Args:
         session: of the training.
         model: image to probabilities `(N, C)`; its head may be changed.
         features: of the images.
+        strange: images of no class, to tune a gate on.
 
     Returns:
         The model, and what was found, for calibration.json; empty where nothing was asked for.
@@ -91,11 +108,13 @@ def make_trustworthy(session: Session, model: Any, features: Features) -> tuple[
                      f"{len(val)} validation images)")  # fmt: skip
     if config.unknown:
         logits = _logits(model, val)
-        gate = fit_gate(features("train"), labels["train"], val, logits, coverage=config.coverage, seed=config.seed)
+        odd = features_of_files(session.network.pooled, strange)
+        gate = fit_gate(features("train"), labels["train"], val, logits, coverage=config.coverage, seed=config.seed,
+                        strange=(odd, _logits(model, odd)) if len(odd) else None)  # fmt: skip
         model = with_gate(model, gate.prototypes, gate.cosine, gate.energy, gate.offset)
         known = int((gated(softmax(logits), gate(val, logits)).argmax(axis=1) < logits.shape[1]).sum())
         low, high = wilson(known, len(val))
-        facts["unknown"] = {"coverage_asked": config.coverage, "prototypes": len(gate.prototypes),
+        facts["unknown"] = {"coverage_asked": config.coverage, "prototypes": len(gate.prototypes), "tuned_on": len(odd),
                             "validation": {"n": len(val), "known": known, "low": low, "high": high}}  # fmt: skip
         session.note(f"unknown: {known} of {len(val)} validation images stay known ({config.coverage:.0%} asked for), "
                      f"by {len(gate.prototypes)} prototypes")  # fmt: skip

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from imgclf.evaluation.unknown import energy, fit_gate, gated, known_only, nearest, softmax
+from imgclf.evaluation.unknown import energy, fit_gate, gated, known_only, nearest, rejected, softmax
 
 
 def features(seed: int, n: int, classes: int = 4, width: int = 64, strange: bool = False) -> tuple[np.ndarray, ...]:
@@ -65,3 +65,18 @@ def test_the_same_seed_gives_the_same_gate() -> None:
     (train, labels, _), (val, _, logits) = features(0, 400), features(1, 200)
     first, second = (fit_gate(train, labels, val, logits, seed=5) for _ in range(2))
     assert (first.prototypes == second.prototypes).all() and first.offset == second.offset
+
+
+def test_images_of_no_class_tune_what_counts() -> None:
+    """Features like those of a class, with logits that are none: the energy tells, the cosine does not."""
+    (train, labels, _), (val, _, val_logits) = features(0, 400), features(1, 200)
+    rows, _, logits = features(5, 60)
+    weak = logits * 0.2
+    plain = fit_gate(train, labels, val, val_logits)
+    tuned = fit_gate(train, labels, val, val_logits, strange=(rows, weak))
+    assert rejected(tuned, rows, weak) >= rejected(plain, rows, weak)
+    assert tuned.energy / tuned.cosine > plain.energy / plain.cosine
+    known = (gated(softmax(val_logits), tuned(val, val_logits)).argmax(axis=1) < 4).mean()
+    assert known >= 0.95, "the coverage is kept whatever is tuned"
+    nothing_to_tell = fit_gate(train, labels, val, val_logits, strange=(np.zeros((0, 64)), np.zeros((0, 4))))
+    assert nothing_to_tell.energy == plain.energy, "the first among equals"
