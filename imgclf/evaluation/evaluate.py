@@ -146,7 +146,8 @@ def evaluate(predictor: Predictor, images: tuple[ImageFile, ...]) -> Evaluation:
     probabilities = np.array(scores, np.float32)
     classes = predictor.classes
     if classes[-1] == runs.UNKNOWN and len(classes) - 1 not in labels:  # a gate, not a class of that name
-        metrics = compute(labels, known_only(probabilities), classes[:-1])
+        known = int((probabilities.argmax(axis=1) < len(classes) - 1).sum())
+        metrics = compute(labels, known_only(probabilities), classes[:-1]).with_coverage(known)
     else:
         metrics = compute(labels, probabilities, classes)
     return Evaluation(metrics, tuple(kept), labels, probabilities, tuple(skipped))

@@ -58,6 +58,7 @@ def test_the_accuracy_is_of_the_classes_and_coverage_stands_beside_it(trained: P
     facts = runs.read_json(trained / runs.CALIBRATION)
     assert [row["label"] for row in metrics["per_class"]] == list(runs.Run.open(trained).classes)
     assert facts["unknown"]["test"]["n"] == metrics["n"]
+    assert metrics["coverage"] == facts["unknown"]["test"]["known"] / metrics["n"]
     strange = facts["unknown"]["strange"]
     others = sorted((trained.parent / "photos" / "_unknown" / "deep").iterdir())[1::2]  # not those it was tuned on
     said = predict.load(trained).each(others)
