@@ -10,7 +10,10 @@ from imgclf.explaining.gradcam import GradCam
 
 
 def assert_explains(model: Any, side: int, classes: int) -> None:
-    """Heat maps of random pixels for each class: in the shape of the photo, finite, 0..1, with a hottest place."""
+    """Heat maps of random pixels for the first classes: in the shape of the photo, finite, 0..1.
+
+    Of several classes one has a hottest place; against a single one everything may speak.
+    """
     images = np.random.default_rng(0).uniform(0, 255, (2, side, side, 3)).astype(np.float32)
     explain, hot = GradCam(model), []
     for wanted in range(classes):
@@ -21,4 +24,4 @@ def assert_explains(model: Any, side: int, classes: int) -> None:
             assert np.isfinite(heat).all() and heat.min() >= 0 and heat.max() <= 1
             hot.append(cells.max())
     np.testing.assert_allclose(scores, np.asarray(model(images, training=False)), atol=1e-5)
-    assert set(hot) <= {0.0, 1.0} and 1.0 in hot
+    assert set(hot) <= {0.0, 1.0} and (classes == 1 or 1.0 in hot)
