@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from imgclf import runs
+from imgclf import interrupts, runs
 from imgclf.config import TrainConfig
 from imgclf.continuing import read_settings
 from imgclf.data.imageset import ImageSet
@@ -81,7 +81,8 @@ def earlier_split(out: Path, images: ImageSet, config: TrainConfig) -> tuple[Spl
 def guarded(run: runs.Run) -> Iterator[None]:
     """Leave no half-made run: whatever fails before there is a model takes the folder with it."""
     try:
-        yield
+        with interrupts.heeded():
+            yield
     except KeyboardInterrupt:
         kept = _give_up(run, "interrupted")
         after = f"go on with `imgclf train --resume {run.root}`" if kept else (

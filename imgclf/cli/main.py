@@ -13,6 +13,7 @@ import click
 
 from imgclf import __version__
 from imgclf.errors import ImgclfError
+from imgclf.interrupts import heeded
 from imgclf.progress import printable
 
 # What people want to do -> command -> (module with a click command named `command`, one line of help).
@@ -80,7 +81,8 @@ def run(arguments: Sequence[str] | None = None) -> None:
     """The console script: runs a command and turns errors into one line and the right exit code."""
     debug = "--debug" in (sys.argv if arguments is None else arguments)
     try:
-        code = main.main(args=None if arguments is None else list(arguments), standalone_mode=False)
+        with heeded():
+            code = main.main(args=None if arguments is None else list(arguments), standalone_mode=False)
     except click.exceptions.Exit as stop:
         code = stop.exit_code
     except click.UsageError as error:
