@@ -12,6 +12,7 @@ from imgclf.models import backbones, pretrained
 from imgclf.models.build import Cut, articulation_layers, build_backbone, cut_layer, freeze_batchnorm, snake_case
 from imgclf.models.convert import freeze
 from imgclf.models.litert import LiteModel
+from tests.models.families import SCALED
 
 QUICK = {"mobilenet", "mobilenet_v2", "mobilenet_v3_small", "tiny"}
 ROWS = [
@@ -110,6 +111,8 @@ def test_two_builds_have_the_same_names(name: str) -> None:
 
 
 def test_a_training_step_survives_saving_and_conversion(row: backbones.Backbone, model: Any, tmp_path: Path) -> None:
+    if row.name in SCALED:
+        pytest.skip("asked of the smallest of its family")
     pooled = keras.layers.GlobalAveragePooling2D()(model.output)
     whole = keras.Model(model.input, keras.layers.Dense(2, activation="softmax")(pooled))
     images = np.random.default_rng(0).uniform(0, 255, (2, size(row), size(row), 3)).astype(np.float32)
