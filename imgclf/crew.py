@@ -46,6 +46,7 @@ class Worker:
         self.clock: tuple[int, float]  # turn, deadline: replaced as one, read by another thread
         self.expect()
         self.expired = -1  # the turn that took too long
+        self.ready = False  # whether it has said that it is
         with contextlib.suppress(OSError):  # it died; the missing reply tells
             send(self.requests, setup)
 
@@ -87,9 +88,10 @@ class Crew:
 
     def __init__(
         self, setup: Setup, items: Sequence[Any], environment: dict[str, str], stderr: int | IO[bytes],
-        hired: Worker | None = None,
+        hired: Worker | None = None, *, keep: bool = False,
     ) -> None:  # fmt: skip
         self.hired = hired  # the first worker, where it was started before there was anything to do
+        self.keep = keep  # whether the last worker stays, for the next crew to hire
         self.setup, self.items, self.environment, self.stderr = setup, items, environment, stderr
         self.todo = deque(range(len(items)))
         self.lock = threading.Lock()
@@ -125,7 +127,8 @@ class Crew:
             with self.lock:
                 self.stopping = True
                 self.todo.clear()
-                for worker in self.workers:
+                self.keep = self.keep and not missing
+                for worker in () if self.keep else self.workers:
                     worker.process.kill()
             for thread in threads:
                 if thread.ident is not None:
@@ -144,11 +147,22 @@ class Crew:
                 else:
                     self._blame(worker, chunk[answered], chunk[answered + 1 :])
                     worker, size = None, 1
+            if worker is not None and self.keep:
+                self._release(worker)
+                worker = None
         except BaseException as error:
             self.outcomes.put(error)
         finally:
             if worker is not None:
                 self._dismiss(worker)
+
+    def _release(self, worker: Worker) -> None:
+        with self.lock:
+            if self.keep and self.hired is None:
+                self.workers.remove(worker)
+                self.hired = worker
+                return
+        self._dismiss(worker)
 
     def _take(self, size: int) -> list[int]:
         with self.lock:
@@ -161,11 +175,14 @@ class Crew:
             self.workers.append(worker)
             if self.stopping:
                 worker.process.kill()
+        if worker.ready:
+            return worker
         ready = worker.receive()
         if ready is None or ready.failed:
             code = self._dismiss(worker)
             why = ready.error if ready else "no answer in time" if worker.expired >= 0 else _fate(code)
             raise SetupError(f"a worker process could not start: {why}", f"check that {sys.executable} imports imgclf")
+        worker.ready = True
         return worker
 
     def _work(self, worker: Worker, chunk: list[int]) -> int:

@@ -10,9 +10,11 @@ import pickle
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import partial
-from typing import Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from imgclf import progress
 from imgclf.crew import Crew, Worker
@@ -62,6 +64,31 @@ def cpu_count() -> int:
     return os.cpu_count() or 1
 
 
+class Elsewhere(Protocol):
+    """Other machines that take items; `on_ray.Cluster` is one."""
+
+    def replies(self, setup: Setup, items: Sequence[Any], workers: int | None) -> Iterator[tuple[int, Reply]]:
+        """Answer every item once, in any order: its index, and what `worker.attempt` gives of it."""
+
+
+_ELSEWHERE: ContextVar[Elsewhere | None] = ContextVar("elsewhere", default=None)
+
+
+@contextmanager
+def done_by(elsewhere: Elsewhere | None) -> Iterator[None]:
+    """Within the block, work that any machine can do is done by these (None: by processes of this one)."""
+    token = _ELSEWHERE.set(elsewhere)
+    try:
+        yield
+    finally:
+        _ELSEWHERE.reset(token)
+
+
+def is_elsewhere() -> bool:
+    """Whether `anywhere` means other machines now."""
+    return _ELSEWHERE.get() is not None
+
+
 def map_items(
     function: Callable[[T], R],
     items: Sequence[T],
@@ -70,6 +97,7 @@ def map_items(
     unit: str = "images",
     workers: int | None = None,
     item_timeout: float = ITEM_TIMEOUT,
+    anywhere: bool = False,
 ) -> list[Result[R]]:
     """Apply a function to every item, in worker processes, under a progress bar.
 
@@ -81,6 +109,7 @@ def map_items(
         workers: the number of processes; None takes one per processor, 0 works in this process without time limits
             (for trusted items only: a crash is then a crash of this process).
         item_timeout: seconds that one item may take before its worker is killed and replaced.
+        anywhere: whether another machine may do it: it reads what all machines see, and writes nothing.
 
     Returns:
         One result per item, in the order of the items. An item that fails does not raise.
@@ -90,7 +119,9 @@ def map_items(
         KeyboardInterrupt: after the workers have been killed.
     """
     results: list[Result[R]] = [Result(None)] * len(items)
-    for index, result in each_item(function, items, title=title, unit=unit, workers=workers, item_timeout=item_timeout):
+    for index, result in each_item(
+        function, items, title=title, unit=unit, workers=workers, item_timeout=item_timeout, anywhere=anywhere
+    ):
         results[index] = result
     return results
 
@@ -103,29 +134,44 @@ def each_item(
     unit: str = "images",
     workers: int | None = None,
     item_timeout: float = ITEM_TIMEOUT,
+    memory: int | None = WORKER_MEMORY,
+    anywhere: bool = False,
 ) -> Iterator[tuple[int, Result[R]]]:
     """As `map_items`, but each result is handed over as it comes, so that they need not all be in memory.
+
+    Besides its arguments, `memory` bounds the address space that a worker may take, in bytes (Linux; None: no bound).
 
     Yields:
         The index of the item and its result, in any order, every item once.
     """
     with progress.step(title, len(items), unit) as bar:
-        for index, reply in _replies(function, items, workers, item_timeout):
+        for index, reply in _replies(function, items, workers, item_timeout, memory, anywhere):
             yield index, Result(reply.value, reply.error)
             bar.update()
 
 
 def _replies(
-    function: Callable[[T], R], items: Sequence[T], workers: int | None, item_timeout: float
+    function: Callable[[T], R],
+    items: Sequence[T],
+    workers: int | None,
+    item_timeout: float,
+    memory: int | None,
+    anywhere: bool,
 ) -> Iterator[tuple[int, Reply]]:
     if workers == 0:
         return ((index, attempt(function, item)) for index, item in enumerate(items))
+    setup = Setup(pickle.dumps(function), item_timeout, memory)
+    elsewhere = _ELSEWHERE.get()
+    if anywhere and elsewhere is not None and items:
+        return elsewhere.replies(setup, items, workers)
     most = max(1, -(-len(items) // ITEMS_PER_WORKER))
     size = min(workers or cpu_count(), most)
-    # one thread each: the workers are the parallelism
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-    setup = Setup(pickle.dumps(function), item_timeout, WORKER_MEMORY)
-    return Crew(setup, items, environment, subprocess.DEVNULL).run(size)
+    return Crew(setup, items, single_threaded(), subprocess.DEVNULL).run(size)
+
+
+def single_threaded() -> dict[str, str]:
+    """The environment of a worker among several: one thread each, the workers are the parallelism."""
+    return {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
 
 def run_isolated(function: Callable[..., R], *args: object, timeout: float = 600.0) -> R:

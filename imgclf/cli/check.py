@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from imgclf.cli.engine import engine_options
 from imgclf.cli.main import common_options
 from imgclf.cli.settings import given_settings, setting_options
 
@@ -28,6 +29,7 @@ COLOURS = {"error": "red", "warning": "yellow", "note": "cyan"}
 )
 @setting_options("classes", "exclude_classes", "workers")
 @common_options
+@engine_options
 def command(
     data: Path, everything: bool, output: str, html: Path | None, fail_on: str | None, run: Path | None,
     csv: Path | None, **options: Any,

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from imgclf.cli.engine import engine_options
 from imgclf.cli.main import common_options
 
 FORMATS = ("table", "csv", "json")
@@ -19,6 +20,7 @@ FORMATS = ("table", "csv", "json")
 @click.option("--top", type=click.IntRange(min=1), default=1, show_default=True, help="Classes to show per image.")
 @click.option("--format", "output", type=click.Choice(FORMATS), default="table", show_default=True)
 @common_options
+@engine_options
 def command(model: Path, paths: tuple[str, ...], top: int, output: str) -> None:
     """Classify PATHS (files, folders, globs) with MODEL: a run folder, a .keras or a .tflite file.
 

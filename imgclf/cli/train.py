@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from imgclf.cli.engine import engine_options
 from imgclf.cli.main import common_options
 from imgclf.cli.settings import given_settings, setting_options
 from imgclf.config import TrainConfig
@@ -37,6 +38,7 @@ class Grouped(click.Command):
 @click.option("--config", type=click.Path(path_type=Path), help="Settings of a config.json; options go before them.")
 @setting_options()
 @common_options
+@engine_options
 def command(
     data: Path | None, out: Path | None, overwrite: bool, resume: Path | None, config: Path | None, **options: Any
 ) -> None:

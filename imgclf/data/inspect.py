@@ -53,7 +53,9 @@ def inspect(images: ImageSet, workers: int | None = None, known: Known | None = 
     fresh: list[tuple[Stamp, Examined, NDArray[np.uint8] | None]] = []
     paths = [str(images.images[index].path) for index in todo]
     try:
-        for number, result in parallel.each_item(examine, paths, title="reading images", workers=workers):
+        for number, result in parallel.each_item(
+            examine, paths, title="reading images", workers=workers, anywhere=True
+        ):
             index = todo[number]
             reading = result.value or Reading(_unreadable(result.error or ""))
             found[index] = reading.examined

@@ -121,7 +121,8 @@ def _stored(model: Any, images: tuple[ImageFile, ...], config: TrainConfig) -> A
     """Pooled features `(n, F)` of training's own reading of images, from the store; None where one is missing."""
     import keras
 
-    from imgclf.cut.features import LIBRARIES, Pixels, fingerprint
+    from imgclf.cut.features import LIBRARIES, fingerprint
+    from imgclf.cut.pixel_source import Pixels
     from imgclf.cut.store import Space
     from imgclf.models.network import head_features
 

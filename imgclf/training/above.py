@@ -11,7 +11,8 @@ import numpy as np
 import tensorflow as tf
 
 from imgclf.cut.engine import BATCH, Engine, build_engine
-from imgclf.cut.features import Activations, Pixels, Wanted, compute
+from imgclf.cut.features import Activations, Wanted, compute
+from imgclf.cut.pixel_source import Pixels
 from imgclf.data.imageset import Part
 from imgclf.progress import step
 from imgclf.training.balance import draw_order

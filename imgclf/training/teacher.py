@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgclf import runs
-from imgclf.cut.features import Pixels, Wanted, compute
+from imgclf.cut.features import Wanted, compute
+from imgclf.cut.pixel_source import Pixels
 from imgclf.errors import InputError
 from imgclf.models.files import load_keras_model
 from imgclf.progress import step

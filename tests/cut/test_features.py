@@ -12,7 +12,8 @@ from PIL import Image
 
 from imgclf.cut import features
 from imgclf.cut.engine import KERAS, LITERT, Engine
-from imgclf.cut.features import Activations, Pixels, Wanted, compute
+from imgclf.cut.features import Activations, Wanted, compute
+from imgclf.cut.pixel_source import Pixels
 from imgclf.cut.room import LIMIT_VARIABLE, usage
 from imgclf.data.batches import batches, read_in_order
 from imgclf.data.imageset import StagedImage, StagedSet

@@ -205,7 +205,8 @@ def test_nothing_overflows_and_names_stay_text(tmp_path: Path, browser: Browser,
 def test_features_that_the_training_left_give_a_learning_curve(run_copy: Path, tmp_path: Path) -> None:
     import keras
 
-    from imgclf.cut.features import Pixels, Wanted, compute
+    from imgclf.cut.features import Wanted, compute
+    from imgclf.cut.pixel_source import Pixels
     from imgclf.data.imageset import StagedImage
     from imgclf.models.network import head_features
 

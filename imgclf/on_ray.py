@@ -1,0 +1,195 @@
+"""Per-image work on a Ray cluster: what `parallel` does with processes, done with Ray Data. May import parallel, crew,
+worker, errors; Ray (extra `ray`) only when a cluster is asked for.
+
+Blocks of items are Ray tasks, so that a node that dies costs the blocks it was at: Ray does them again elsewhere.
+Within a task the items go to a worker process of `crew`, as they do without Ray: a file that hangs or kills a decoder
+ends with the same words, and costs the node nothing.
+"""
+
+import hashlib
+import os
+import pickle
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from imgclf.crew import Crew, Worker
+from imgclf.errors import InputError, SetupError
+from imgclf.noise import hushed
+from imgclf.parallel import single_threaded
+from imgclf.worker import Reply, Setup
+
+BLOCK = 64  # items of a task at most; what a node that dies has to have done again
+BLOCKS_PER_CPU = 8  # tasks for each processor at least, so that all end at about the same time
+TRIES = 2  # of an item that kills its worker; the second one alone, in a fresh process
+CONNECT_TIMEOUT = 30  # seconds
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """A Ray cluster that this process is connected to; `connected` is how to get one.
+
+    Attributes:
+        nodes: how many machines.
+        cpus: the processors that Ray may use on all of them.
+    """
+
+    nodes: int
+    cpus: int
+
+    def __str__(self) -> str:
+        machines = "1 machine" if self.nodes == 1 else f"{self.nodes} machines"
+        return f"Ray: {machines}, {self.cpus} processors"
+
+    def replies(self, setup: Setup, items: Sequence[Any], workers: int | None) -> Iterator[tuple[int, Reply]]:
+        """Answer every item once, in the order in which blocks are done.
+
+        Args:
+            setup: the function, and the bounds that each worker process gets.
+            items: anything that pickles; a path must lead to the same file on every machine.
+            workers: tasks at once; None takes one per processor of the cluster.
+
+        Raises:
+            SetupError: the cluster was lost, or its machines do not have imgclf or the files.
+        """
+        import ray
+
+        _require_seen(items[0])
+        blocks = max(1, -(-len(items) // BLOCK), min(len(items), BLOCKS_PER_CPU * self.cpus))
+        rows = [{"index": index, "item": pickle.dumps(item)} for index, item in enumerate(items)]
+        try:
+            dataset = ray.data.from_items(rows, override_num_blocks=min(blocks, len(rows)))
+            answered = dataset.map_batches(
+                _answer, batch_size=None, batch_format="pandas", fn_args=(setup,), num_cpus=1, concurrency=workers
+            )
+            for batch in answered.iter_batches(batch_size=None, batch_format="pandas", prefetch_batches=0):
+                for index, reply in zip(batch["index"], batch["reply"], strict=True):
+                    yield int(index), pickle.loads(reply)
+        except ray.exceptions.RayError as error:
+            cause = str(getattr(error, "cause", None) or error).strip().splitlines()
+            reason = cause[-1] if cause else type(error).__name__
+            raise SetupError(f"the Ray cluster did not do the work ({reason})",
+                             "check its machines with `ray status`, and that all have this imgclf") from error  # fmt: skip
+
+
+@contextmanager
+def connected(address: str | None = None) -> Iterator[Cluster]:
+    """Connect to a Ray cluster for the block.
+
+    Args:
+        address: "auto" for the one that runs on this machine, "HOST:PORT", or "ray://HOST:PORT"; None begins one on
+            this machine that ends with the block.
+
+    Raises:
+        SetupError: Ray is not installed, or no cluster answers there.
+    """
+    try:
+        import ray
+    except ImportError:
+        raise SetupError("--engine ray needs Ray, which is not installed", "pip install 'imgclf[ray]'") from None
+    # the files of this machine's imgclf and what it may be told are those of the workers too
+    environment = {"env_vars": {"PYTHONPATH": os.pathsep.join(filter(None, map(str, sys.path)))}}
+    begun = not ray.is_initialized()
+    try:
+        with hushed():
+            if begun:
+                ray.init(address, runtime_env=environment, log_to_driver=False, logging_level="ERROR",
+                         include_dashboard=False if address is None else None)  # fmt: skip
+            _be_quiet()
+            alive = [node for node in ray.nodes() if node["Alive"]]
+            cpus = int(ray.cluster_resources().get("CPU", 0))
+    except (ConnectionError, RuntimeError, TimeoutError, ValueError, OSError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise SetupError(f"no Ray cluster answers at {address or 'this machine'} ({reason})",
+                         "start one with `ray start --head`, and name it with --address") from None  # fmt: skip
+    if not cpus:
+        raise SetupError("the Ray cluster has no processors", "start it with --num-cpus")
+    try:
+        yield Cluster(len(alive), cpus)
+    finally:
+        if begun:
+            ray.shutdown()
+
+
+def _be_quiet() -> None:
+    """Progress is this program's own; Ray Data draws bars and writes lines of its own otherwise."""
+    import logging
+
+    import ray
+
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+
+
+def _require_seen(item: Any) -> None:
+    """Check that all machines see a file that this one sees; otherwise every image would be called unreadable."""
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    (item, *_) = getattr(item, "paths", (item,))
+    if not isinstance(item, str | Path) or not Path(item).exists():
+        return
+    item = Path(item).absolute()
+    look = ray.remote(num_cpus=0)(os.path.exists)
+    nodes = {node["NodeID"]: node["NodeManagerAddress"] for node in ray.nodes() if node["Alive"]}
+    looks = {node: look.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote(str(item))
+             for node in nodes}  # fmt: skip
+    blind = [nodes[node] for node, seen in looks.items() if not ray.get(seen)]
+    if blind:
+        raise InputError(f"{item} is not there on {', '.join(blind)}",
+                         "put images and run where every machine of the cluster sees them")  # fmt: skip
+
+
+class _Tender:
+    """Keeps one worker process for one function, from task to task."""
+
+    def __init__(self, setup: Setup) -> None:
+        self.setup = setup
+        self.worker: Worker | None = None
+
+    def answer(self, items: list[Any]) -> list[Reply]:
+        replies: list[Reply] = [Reply()] * len(items)
+        todo = list(range(len(items)))
+        for _ in range(TRIES):
+            crew = Crew(self.setup, [items[index] for index in todo], single_threaded(), subprocess.DEVNULL,
+                        self.worker, keep=True)  # fmt: skip
+            self.worker = None
+            for place, reply in crew.run(1):
+                replies[todo[place]] = reply
+            self.worker = crew.hired
+            todo = [index for index in todo if _killed(replies[index])]
+            if not todo:
+                break
+        return replies
+
+    def end(self) -> None:
+        if self.worker is not None:
+            self.worker.end()
+
+
+def _killed(reply: Reply) -> bool:
+    """Whether the worker's fate is all that is known of an item."""
+    return reply.failed and not reply.kind
+
+
+_tender: tuple[str, _Tender] | None = None  # of this Ray worker process, which does one task at a time
+
+
+def _answer(batch: Any, setup: Setup) -> Any:
+    """One block, in a Ray worker: a table of `index` and `item` to one of `index` and `reply`."""
+    import pandas
+
+    global _tender
+    name = hashlib.blake2b(pickle.dumps(setup)).hexdigest()
+    if _tender is None or _tender[0] != name:
+        if _tender is not None:
+            _tender[1].end()
+        _tender = name, _Tender(setup)
+    replies = _tender[1].answer([pickle.loads(item) for item in batch["item"]])
+    return pandas.DataFrame({"index": batch["index"], "reply": [pickle.dumps(reply) for reply in replies]})
