@@ -24,7 +24,7 @@ from imgclf.parallel import single_threaded
 from imgclf.worker import Reply, Setup
 
 BLOCK = 64  # items of a task at most; what a node that dies has to have done again
-BLOCKS_PER_CPU = 8  # tasks for each processor at least, so that all end at about the same time
+BLOCKS_PER_CPU = 32  # tasks for each processor at least, so that all end at about the same time
 TRIES = 2  # of an item that kills its worker; the second one alone, in a fresh process
 CONNECT_TIMEOUT = 30  # seconds
 
@@ -72,8 +72,10 @@ class Cluster:
         except ray.exceptions.RayError as error:
             cause = str(getattr(error, "cause", None) or error).strip().splitlines()
             reason = cause[-1] if cause else type(error).__name__
-            raise SetupError(f"the Ray cluster did not do the work ({reason})",
-                             "check its machines with `ray status`, and that all have this imgclf") from error  # fmt: skip
+            raise SetupError(
+                f"the Ray cluster did not do the work ({reason})",
+                "check its machines with `ray status`, and that all have this imgclf",
+            ) from error
 
 
 @contextmanager

@@ -10,7 +10,7 @@ import pickle
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import partial
@@ -139,12 +139,13 @@ def each_item(
 ) -> Iterator[tuple[int, Result[R]]]:
     """As `map_items`, but each result is handed over as it comes, so that they need not all be in memory.
 
-    Besides its arguments, `memory` bounds the address space that a worker may take, in bytes (Linux; None: no bound).
+    Without a title there is no bar. Besides its arguments, `memory` bounds the address space that a worker may take, in
+    bytes (Linux; None: no bound).
 
     Yields:
         The index of the item and its result, in any order, every item once.
     """
-    with progress.step(title, len(items), unit) as bar:
+    with progress.step(title, len(items), unit) if title else nullcontext(progress.Bar()) as bar:
         for index, reply in _replies(function, items, workers, item_timeout, memory, anywhere):
             yield index, Result(reply.value, reply.error)
             bar.update()

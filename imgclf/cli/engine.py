@@ -5,6 +5,21 @@ from typing import Any
 
 import click
 
+OPTIONS = (
+    click.option(
+        "--address",
+        metavar="ADDRESS",
+        help="Ray cluster: auto (of this machine), HOST:PORT or ray://HOST:PORT.  [default: a new one on this machine]",
+    ),
+    click.option(
+        "--engine",
+        type=click.Choice(["local", "ray"]),
+        default="local",
+        show_default=True,
+        help="Where images are read and computed: processes of this machine, or a Ray cluster.",
+    ),
+)
+
 
 def engine_options(command: Any) -> Any:
     """Give a command the two options; its body runs with the engine that they name."""
@@ -25,7 +40,6 @@ def engine_options(command: Any) -> Any:
             say(str(cluster))
             return command(*args, **options)
 
-    wrapped = click.option("--address", metavar="ADDRESS", help="Ray cluster: auto (of this machine), HOST:PORT or "
-                           "ray://HOST:PORT.  [default: a new one, on this machine]")(wrapped)  # fmt: skip
-    return click.option("--engine", type=click.Choice(["local", "ray"]), default="local", show_default=True,
-                        help="Where images are read and computed: processes of this machine, or a Ray cluster.")(wrapped)  # fmt: skip
+    for option in OPTIONS:
+        wrapped = option(wrapped)
+    return wrapped

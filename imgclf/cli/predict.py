@@ -19,23 +19,36 @@ FORMATS = ("table", "csv", "json")
 @click.argument("paths", nargs=-1, required=True)
 @click.option("--top", type=click.IntRange(min=1), default=1, show_default=True, help="Classes to show per image.")
 @click.option("--format", "output", type=click.Choice(FORMATS), default="table", show_default=True)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Write a folder of Parquet files instead: path, class, probability, probabilities, error. For very many "
+    "images; the same command goes on where it was stopped.",
+)
 @common_options
 @engine_options
-def command(model: Path, paths: tuple[str, ...], top: int, output: str) -> None:
+def command(model: Path, paths: tuple[str, ...], top: int, output: str, out: Path | None) -> None:
     """Classify PATHS (files, folders, globs) with MODEL: a run folder, a .keras or a .tflite file.
 
     Images that cannot be read are named and left out; the exit code is 1 then.
     """
-    from imgclf import predict
+    from imgclf import bulk, parallel, predict
     from imgclf.errors import CheckFailed
     from imgclf.progress import track, warn
 
     images = predict.find_images(paths)
-    predictor = predict.load(model)
+    answers = bulk.Answers(model, predict.load(model), parallel.is_elsewhere())
+    if out is not None:
+        written = bulk.write(model, images, out, answers)
+        click.echo(str(written))
+        if written.skipped:
+            raise CheckFailed(f"{written.skipped} images could not be read; the column `error` of {out} says why")
+        return
+    predictor = answers.predictor
     skipped: list[predict.Skipped] = []
 
     def good() -> Iterator[predict.Prediction]:
-        for result in track(predictor.each(images), "predicting", len(images)):
+        for result in track(answers.in_order(images), "predicting", len(images)):
             if isinstance(result, predict.Skipped):
                 skipped.append(result)
                 warn(f"{result.path}: {result.reason}")

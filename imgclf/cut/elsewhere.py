@@ -19,7 +19,7 @@ from imgclf.parallel import each_item
 
 Array = NDArray[np.float32]
 
-BATCHES = 2  # of an item: enough that reading ahead pays, few enough to be done again elsewhere
+BATCHES = 8  # of an item: the first batch of each costs 0.2 s of tracing; so many are done again where a machine dies
 TIMEOUT = 600.0  # seconds for an item; the first one imports TensorFlow
 
 
@@ -84,8 +84,8 @@ def extract(content: bytes, jobs: Sequence[tuple[Pixels, int, Sequence[int]]]) -
         size = BATCH * BATCHES
         chunks += [(source, Chunk(tuple(chosen[at : at + size]), view)) for at in range(0, len(chosen), size)]
     function = Extract(content, replace(jobs[0][0], images=()))
-    found = each_item(function, [chunk for _, chunk in chunks], title="computing features elsewhere", unit="chunks",
-                      item_timeout=TIMEOUT, memory=None, anywhere=True)  # fmt: skip
+    found = each_item(function, [chunk for _, chunk in chunks], title="", item_timeout=TIMEOUT, memory=None,
+                      anywhere=True)  # fmt: skip
     for number, result in found:
         source, chunk = chunks[number]
         if result.value is None:

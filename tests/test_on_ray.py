@@ -1,0 +1,130 @@
+"""A Ray cluster of two nodes on loopback does what local processes do, also when one of them is lost."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from imgclf.errors import InputError, SetupError
+from imgclf.on_ray import connected
+from imgclf.parallel import Result, done_by, each_item, map_items
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Any]:
+    pytest.importorskip("ray")
+    from ray.cluster_utils import Cluster
+
+    memory = 100_000_000
+    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "object_store_memory": memory,
+                                                         "include_dashboard": False})  # fmt: skip
+    made.add_node(num_cpus=1, object_store_memory=memory)
+    made.wait_for_nodes()
+    yield made
+    made.shutdown()
+
+
+@pytest.fixture(scope="module")
+def elsewhere(cluster: Any) -> Iterator[Any]:
+    with connected(cluster.address) as found:
+        yield found
+
+
+def strange(item: int) -> int:
+    """7 kills the process, 11 hangs, 13 raises."""
+    if item == 7:
+        os.kill(os.getpid(), signal.SIGSEGV)
+    if item == 11:
+        time.sleep(3600)
+    if item == 13:
+        raise ValueError("thirteen")
+    return item * item
+
+
+def test_a_cluster_answers_as_local_processes_do_whatever_an_item_does(elsewhere: Any) -> None:
+    local = map_items(strange, range(40), title="locally", item_timeout=2)
+    with done_by(elsewhere):
+        found = map_items(strange, range(40), title="elsewhere", item_timeout=2, anywhere=True)
+    assert found == local
+    assert found[6] == Result(36)
+    assert found[7].error is not None and "signal 11" in found[7].error
+    assert found[11].error == "took longer than 2 s" and found[13].error == "ValueError: thirteen"
+
+
+def test_what_may_not_travel_stays_here(elsewhere: Any) -> None:
+    with done_by(elsewhere):
+        (found,) = map_items(parent, [0], title="here", workers=1)
+        (there,) = map_items(parent, [0], title="there", anywhere=True)
+    assert found.value == os.getpid()
+    assert there.value not in (None, os.getpid())
+
+
+def parent(_: int) -> int:
+    return os.getppid()
+
+
+def slowly(folder: str, item: int) -> int:
+    """Takes a while, and leaves a trace of having been done."""
+    time.sleep(0.05)
+    with (Path(folder) / str(item)).open("a") as file:
+        file.write("x")
+    return item
+
+
+def test_a_lost_machine_costs_time_and_nothing_else(cluster: Any, elsewhere: Any, tmp_path: Path) -> None:
+    node = cluster.add_node(num_cpus=1, object_store_memory=100_000_000)
+    cluster.wait_for_nodes()
+    seen = []
+    with done_by(elsewhere):
+        for index, result in each_item(
+            partial(slowly, str(tmp_path)), range(300), title="work", item_timeout=30, anywhere=True
+        ):
+            assert result.value == index
+            seen.append(index)
+            if len(seen) == 30:
+                cluster.remove_node(node, allow_graceful=False)
+    assert sorted(seen) == list(range(300)), "nothing is missing, nothing is there twice"
+    assert {path.name for path in tmp_path.iterdir()} == set(map(str, range(300)))
+
+
+def test_a_file_that_another_machine_does_not_see_is_one_error(elsewhere: Any, tmp_path: Path, monkeypatch: Any) -> None:
+    (tmp_path / "a").touch()
+    with done_by(elsewhere):
+        assert map_items(os.path.exists, [str(tmp_path / "a")], title="seen", anywhere=True)[0].value is True
+        monkeypatch.setattr(os.path, "exists", blind)  # what the machines are asked
+        with pytest.raises(InputError, match="is not there on"):
+            map_items(os.path.exists, [str(tmp_path / "a")], title="not seen", anywhere=True)
+
+
+def blind(_: Any) -> bool:
+    return False
+
+
+def test_no_cluster_at_the_address_is_one_error() -> None:
+    pytest.importorskip("ray")
+    import ray
+
+    if ray.is_initialized():
+        pytest.skip("this process is connected already")
+    with pytest.raises(SetupError, match="no Ray cluster"), connected("127.0.0.1:9"):
+        pass
+
+
+def test_without_ray_the_extra_is_named(tmp_path: Path) -> None:
+    code = "import sys; sys.modules['ray'] = None; from imgclf.cli.main import run; run(sys.argv[1:])"
+    done = subprocess.run([sys.executable, "-c", code, "check", str(tmp_path), "--engine", "ray"],
+                          capture_output=True, text=True, check=False)  # fmt: skip
+    assert done.returncode == 3
+    assert done.stderr.count("\n") == 1 and "pip install 'imgclf[ray]'" in done.stderr
+    done = subprocess.run([sys.executable, "-m", "imgclf", "check", str(tmp_path), "--address", "auto"],
+                          capture_output=True, text=True, check=False)  # fmt: skip
+    assert done.returncode == 2 and "--engine ray" in done.stderr
