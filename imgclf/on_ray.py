@@ -1,5 +1,5 @@
 """Per-image work on a Ray cluster: what `parallel` does with processes, done with Ray Data. May import parallel, crew,
-worker, errors; Ray (extra `ray`) only when a cluster is asked for.
+worker, progress, errors; Ray (extra `ray`) only when a cluster is asked for.
 
 Blocks of items are Ray tasks, so that a node that dies costs the blocks it was at: Ray does them again elsewhere.
 Within a task the items go to a worker process of `crew`, as they do without Ray: a file that hangs or kills a decoder
@@ -9,6 +9,7 @@ ends with the same words, and costs the node nothing.
 import hashlib
 import os
 import pickle
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -21,12 +22,13 @@ from imgclf.crew import Crew, Worker
 from imgclf.errors import InputError, SetupError
 from imgclf.noise import hushed
 from imgclf.parallel import single_threaded
+from imgclf.progress import plural, warn
 from imgclf.worker import Reply, Setup
 
 BLOCK = 64  # items of a task at most; what a node that dies has to have done again
 BLOCKS_PER_CPU = 32  # tasks for each processor at least, so that all end at about the same time
 TRIES = 2  # of an item that kills its worker; the second one alone, in a fresh process
-CONNECT_TIMEOUT = 30  # seconds
+CONNECT_TIMEOUT = 10.0  # seconds
 
 
 @dataclass(frozen=True)
@@ -42,8 +44,7 @@ class Cluster:
     cpus: int
 
     def __str__(self) -> str:
-        machines = "1 machine" if self.nodes == 1 else f"{self.nodes} machines"
-        return f"Ray: {machines}, {self.cpus} processors"
+        return f"Ray: {plural(self.nodes, 'machine')}, {plural(self.cpus, 'processor')}"
 
     def replies(self, setup: Setup, items: Sequence[Any], workers: int | None) -> Iterator[tuple[int, Reply]]:
         """Answer every item once, in the order in which blocks are done.
@@ -76,6 +77,9 @@ class Cluster:
                 f"the Ray cluster did not do the work ({reason})",
                 "check its machines with `ray status`, and that all have this imgclf",
             ) from error
+        lost = self.nodes - len(_alive())
+        if lost > 0:
+            warn(f"{plural(lost, 'machine')} of the Ray cluster went away; what was unfinished there was done again")
 
 
 @contextmanager
@@ -97,12 +101,13 @@ def connected(address: str | None = None) -> Iterator[Cluster]:
     environment = {"env_vars": {"PYTHONPATH": os.pathsep.join(filter(None, map(str, sys.path)))}}
     begun = not ray.is_initialized()
     try:
+        if begun:
+            _require_listening(address)
         with hushed():
             if begun:
                 ray.init(address, runtime_env=environment, log_to_driver=False, logging_level="ERROR",
                          include_dashboard=False if address is None else None)  # fmt: skip
             _be_quiet()
-            alive = [node for node in ray.nodes() if node["Alive"]]
             cpus = int(ray.cluster_resources().get("CPU", 0))
     except (ConnectionError, RuntimeError, TimeoutError, ValueError, OSError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
@@ -111,10 +116,23 @@ def connected(address: str | None = None) -> Iterator[Cluster]:
     if not cpus:
         raise SetupError("the Ray cluster has no processors", "start it with --num-cpus")
     try:
-        yield Cluster(len(alive), cpus)
+        yield Cluster(len(_alive()), cpus)
     finally:
         if begun:
             ray.shutdown()
+
+
+def _require_listening(address: str | None) -> None:
+    """Try the door first: Ray knocks for two minutes where nobody is at home."""
+    host, _, port = (address or "").removeprefix("ray://").rpartition(":")
+    if port.isdigit():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_TIMEOUT).close()
+
+
+def _alive() -> list[dict[str, Any]]:
+    import ray
+
+    return [node for node in ray.nodes() if node["Alive"]]
 
 
 def _be_quiet() -> None:
@@ -139,7 +157,7 @@ def _require_seen(item: Any) -> None:
         return
     item = Path(item).absolute()
     look = ray.remote(num_cpus=0)(os.path.exists)
-    nodes = {node["NodeID"]: node["NodeManagerAddress"] for node in ray.nodes() if node["Alive"]}
+    nodes = {node["NodeID"]: node["NodeManagerAddress"] for node in _alive()}
     looks = {node: look.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote(str(item))
              for node in nodes}  # fmt: skip
     blind = [nodes[node] for node, seen in looks.items() if not ray.get(seen)]

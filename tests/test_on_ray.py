@@ -12,11 +12,14 @@ from typing import Any
 
 import pytest
 
-from imgclf.errors import InputError, SetupError
+from imgclf.errors import InputError
 from imgclf.on_ray import connected
 from imgclf.parallel import Result, done_by, each_item, map_items
+from tests.conftest import imgclf_here
 
 pytestmark = pytest.mark.slow
+NETWORK = ["--backbone", "mobilenet", "--alpha", "0.25", "--weights", "none", "--image-size", "32", "--epochs", "2",
+           "--fine-tune-epochs", "0", "--no-head-search", "--formats", ""]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +99,9 @@ def test_a_lost_machine_costs_time_and_nothing_else(cluster: Any, elsewhere: Any
     assert {path.name for path in tmp_path.iterdir()} == set(map(str, range(300)))
 
 
-def test_a_file_that_another_machine_does_not_see_is_one_error(elsewhere: Any, tmp_path: Path, monkeypatch: Any) -> None:
+def test_a_file_that_another_machine_does_not_see_is_one_error(
+    elsewhere: Any, tmp_path: Path, monkeypatch: Any
+) -> None:
     (tmp_path / "a").touch()
     with done_by(elsewhere):
         assert map_items(os.path.exists, [str(tmp_path / "a")], title="seen", anywhere=True)[0].value is True
@@ -109,14 +114,32 @@ def blind(_: Any) -> bool:
     return False
 
 
-def test_no_cluster_at_the_address_is_one_error() -> None:
-    pytest.importorskip("ray")
-    import ray
+def test_features_and_predictions_are_those_of_this_machine(
+    elsewhere: Any, cluster: Any, two_photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts = {}
+    for engine in ([], ["--engine", "ray", "--address", cluster.address]):
+        name = engine[1] if engine else "local"
+        monkeypatch.setenv("IMGCLF_CACHE", str(tmp_path / f"cache {name}"))
+        done = imgclf_here("train", two_photos, "--out", tmp_path / name, *NETWORK, "--views", "2", *engine)
+        assert done.returncode == 0, done.stderr
+        predicted = imgclf_here("predict", tmp_path / name, two_photos, "--format", "csv", *engine)
+        assert predicted.returncode == 0, predicted.stderr
+        texts[name] = [predicted.stdout, *(
+            (tmp_path / name / file).read_text() for file in ("predictions.csv", "metrics.json", "split.csv")
+        )]  # fmt: skip
+    assert texts["ray"] == texts["local"]
+    assert "through the frozen network in LiteRT" in done.stderr and "Ray: " in done.stderr
 
-    if ray.is_initialized():
-        pytest.skip("this process is connected already")
-    with pytest.raises(SetupError, match="no Ray cluster"), connected("127.0.0.1:9"):
-        pass
+
+def test_no_cluster_at_the_address_is_one_error(tmp_path: Path) -> None:
+    pytest.importorskip("ray")
+    done = subprocess.run(
+        [sys.executable, "-m", "imgclf", "check", str(tmp_path), "--engine", "ray", "--address", "127.0.0.1:9"],
+        capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 3
+    assert done.stderr.count("\n") == 1 and "no Ray cluster answers at 127.0.0.1:9" in done.stderr
 
 
 def test_without_ray_the_extra_is_named(tmp_path: Path) -> None:
