@@ -69,7 +69,7 @@ def write(model: Path, images: Sequence[Path], folder: Path, answers: "Answers")
     """
     pyarrow = _pyarrow()
     about = {"model": _fingerprint(model), "classes": list(answers.predictor.classes)}
-    done, skipped = _begin(folder, about)
+    done, skipped = _begin(folder, about, pyarrow)
     todo = [path for path in images if _name(path) not in done]
     schema = _schema(pyarrow, answers.predictor.classes)
     rows: list[dict[str, Any]] = []
@@ -210,8 +210,6 @@ def _schema(pyarrow: Any, classes: Iterable[str]) -> Any:
 
 
 def _write_part(folder: Path, rows: list[dict[str, Any]], schema: Any, pyarrow: Any) -> None:
-    import pyarrow.parquet
-
     # the name says what is in it: the same rows written twice are one file
     digest = hashlib.blake2b("\n".join(row["path"] for row in rows).encode(), digest_size=8)
     path = folder / f"part-{digest.hexdigest()}.parquet"
@@ -223,10 +221,8 @@ def _write_part(folder: Path, rows: list[dict[str, Any]], schema: Any, pyarrow: 
         raise runs.disk_error(error, folder) from error
 
 
-def _begin(folder: Path, about: dict[str, Any]) -> tuple[set[str], int]:
+def _begin(folder: Path, about: dict[str, Any], pyarrow: Any) -> tuple[set[str], int]:
     """Make the folder, or open an earlier call's; the paths that have a row, and how many rows are errors."""
-    import pyarrow.parquet
-
     if not folder.exists():
         folder.mkdir(parents=True)
         runs.write_json(folder / ABOUT, about)
@@ -263,6 +259,7 @@ def _name(path: Path) -> str:
 def _pyarrow() -> Any:
     try:
         import pyarrow
+        import pyarrow.parquet
     except ImportError:
         raise SetupError("--out writes Parquet files, for which pyarrow is missing",
                          "pip install 'imgclf[parquet]'") from None  # fmt: skip

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgclf.cut.engine import BATCH
-from imgclf.cut.pixel_source import Pixels
+from imgclf.cut.pixel_source import Pixels, Positions
 from imgclf.data.imageset import StagedImage
 from imgclf.errors import SetupError
 from imgclf.parallel import each_item
@@ -65,7 +65,7 @@ class Extract:
         return np.concatenate([self.kept["run"](batch) for batch in batches])
 
 
-def extract(content: bytes, jobs: Sequence[tuple[Pixels, int, Sequence[int]]]) -> Iterator[tuple[list[str], Array]]:
+def extract(content: bytes, jobs: Sequence[tuple[Pixels, int, Positions]]) -> Iterator[tuple[list[str], Array]]:
     """Activations of images, chunk by chunk, as they are done.
 
     Args:
