@@ -10,18 +10,23 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import keras
+import numpy as np
 import pytest
 
 from imgclf.cut import features
 from imgclf.cut.elsewhere import extract
+from imgclf.cut.engine import LITERT
+from imgclf.cut.pixel_source import Pixels
+from imgclf.data.imageset import StagedImage
 from imgclf.errors import InputError
+from imgclf.models import backbones
+from imgclf.models.build import build_backbone
 from imgclf.on_ray import connected
 from imgclf.parallel import Result, done_by, each_item, map_items
 from tests.conftest import imgclf_here
 
 pytestmark = pytest.mark.slow
-NETWORK = ["--backbone", "mobilenet", "--alpha", "0.25", "--weights", "none", "--image-size", "32", "--epochs", "2",
-           "--fine-tune-epochs", "0", "--no-head-search", "--formats", ""]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -116,10 +121,15 @@ def blind(_: Any) -> bool:
     return False
 
 
-def test_features_and_predictions_are_those_of_this_machine(
-    elsewhere: Any, cluster: Any, two_photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_features_are_those_of_this_machine(
+    elsewhere: Any, two_photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    texts, sent = {}, []
+    keras.utils.set_random_seed(0)
+    network = build_backbone(backbones.get("tiny"), None, (32, 32))
+    paths = sorted(two_photos.rglob("*.png"))
+    images = tuple(StagedImage(path, path, 0, f"{number:032x}") for number, path in enumerate(paths))
+    source = Pixels(images, (32, 32), 3, "light", True, 0)
+    sent = []
 
     def counted(content: bytes, jobs: Any) -> Iterator[Any]:
         for keys, rows in extract(content, jobs):
@@ -127,19 +137,24 @@ def test_features_and_predictions_are_those_of_this_machine(
             yield keys, rows
 
     monkeypatch.setattr(features, "extract", counted)
-    for engine in ([], ["--engine", "ray", "--address", cluster.address]):
-        name = engine[1] if engine else "local"
-        monkeypatch.setenv("IMGCLF_CACHE", str(tmp_path / f"cache {name}"))
-        done = imgclf_here("train", two_photos, "--out", tmp_path / name, *NETWORK, *engine)
-        assert done.returncode == 0, done.stderr
-        predicted = imgclf_here("predict", tmp_path / name, two_photos, "--format", "csv", *engine)
-        assert predicted.returncode == 0, predicted.stderr
-        texts[name] = [predicted.stdout, *(
-            (tmp_path / name / file).read_text() for file in ("predictions.csv", "metrics.json", "split.csv")
-        )]  # fmt: skip
-    assert texts["ray"] == texts["local"]
-    assert "Ray: " in done.stderr
-    assert len(sent) == len(set(sent)) == 24, "train and val once each"
+    found = {}
+    for machines in (None, elsewhere):
+        monkeypatch.setenv("IMGCLF_CACHE", str(tmp_path / ("elsewhere" if machines else "here")))
+        with done_by(machines):
+            (rows,) = features.compute(network, "tiny", [features.Wanted(source, [0, 1])])
+        assert rows.engine == LITERT and rows.computed == 2 * len(images)
+        found[machines] = [rows.array(view) for view in (0, 1)]
+    assert len(sent) == len(set(sent)) == 2 * len(images), "each once, and none of them here"
+    for here, there in zip(found[None], found[elsewhere], strict=True):
+        np.testing.assert_allclose(there, here, rtol=0, atol=1e-5 * float(np.abs(here).max()))
+
+
+def test_predictions_are_those_of_this_machine(elsewhere: Any, cluster: Any, run: Path, photos: Path) -> None:
+    model = run / "exports" / "model_float32.tflite"
+    here = imgclf_here("predict", model, photos, "--format", "csv")
+    there = imgclf_here("predict", model, photos, "--format", "csv", "--engine", "ray", "--address", cluster.address)
+    assert (there.returncode, there.stdout) == (here.returncode, here.stdout)
+    assert here.stdout.count("\n") == 62 and "Ray: 2 machines, 2 processors" in there.stderr
 
 
 def test_no_cluster_at_the_address_is_one_error(tmp_path: Path) -> None:
