@@ -85,10 +85,10 @@ def listen(host: str, port: int) -> socket.socket:
         SetupError: it is not free, or not of this computer.
     """
     try:
-        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[
-            0
-        ]
-        listener = socket.socket(family, kind)
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        family, kind, protocol, _, address = found[0]
+        # with its protocol: without, asyncio leaves TCP_NODELAY off, and every answer is 40 ms late
+        listener = socket.socket(family, kind, protocol)
         try:
             if hasattr(signal, "SIGKILL"):  # on Windows it would let two servers share a port
                 listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
