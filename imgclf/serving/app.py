@@ -1,7 +1,5 @@
 """The addresses of the server and what its OpenAPI page says of them. May import FastAPI and serving's parts."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from importlib.resources import files
 from typing import Annotated, Any
 
@@ -90,15 +88,10 @@ _ERRORS: dict[int | str, dict[str, Any]] = {
 
 
 def make_app(service: Service) -> FastAPI:
-    """The application that serves a model."""
-
-    @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        async with service.running():
-            yield
+    """The application that serves a model; `service` has to be running."""
 
     app = FastAPI(
-        title="imgclf", version=__version__, docs_url=None, redoc_url=None, lifespan=lifespan,
+        title="imgclf", version=__version__, docs_url=None, redoc_url=None,
         description=f"Classifies images with {service.predictor.path.name}.",
     )  # fmt: skip
     app.add_exception_handler(Refusal, _refused)
@@ -134,7 +127,8 @@ def make_app(service: Service) -> FastAPI:
 
     async def page(request: Request) -> Response:
         name, kind = PAGE[request.url.path]
-        return Response(files(__package__).joinpath("page", name).read_bytes(), media_type=kind, headers=PAGE_HEADERS)
+        content = (files(__package__) / "page" / name).read_bytes()
+        return Response(content, media_type=kind, headers=PAGE_HEADERS)
 
     for path in PAGE:
         app.add_api_route(path, page, include_in_schema=False)

@@ -113,7 +113,7 @@ class Server(uvicorn.Server):
             self._tell_started()
 
     @contextmanager
-    def capture_signals(self) -> Iterator[None]:  # type: ignore[override]
+    def capture_signals(self) -> Iterator[None]:
         """Take the signals; uvicorn's own method raises them again at the end, which would decide the exit code."""
         before = {number: signal.signal(number, self.handle_exit) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
@@ -134,7 +134,7 @@ def configure(app: Callable[..., object], timeout: float) -> uvicorn.Config:
     """The settings of uvicorn: quiet, HTTP/1.1 only, nothing without an end."""
     timed = type(Connection.__name__, (Connection,), {"seconds": timeout})
     return uvicorn.Config(
-        app, http=timed, ws="none", lifespan="on", log_config=None, log_level="critical", access_log=False,
+        app, http=timed, ws="none", lifespan="off", log_config=None, log_level="critical", access_log=False,
         proxy_headers=False, server_header=False, backlog=BACKLOG, timeout_keep_alive=60,
         timeout_graceful_shutdown=int(2 * timeout) + 5,
     )  # fmt: skip

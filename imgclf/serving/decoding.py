@@ -1,4 +1,4 @@
-"""Decodes uploads in processes of its own. May import crew, worker, parallel, pixels, answers.
+"""Decodes uploads in processes of its own. May import crew, worker, parallel, pixels, errors, answers.
 
 An image that hangs its decoder, crashes it or wants more memory than there is costs that image and a new process, not
 the server. One thread tends one process, as in crew.py; here they live as long as the server.
@@ -10,6 +10,7 @@ import os
 import pickle
 import queue
 import subprocess
+import sys
 import threading
 from concurrent.futures import Future
 from functools import partial
@@ -18,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgclf.crew import TICK, Worker
+from imgclf.errors import SetupError
 from imgclf.parallel import WORKER_MEMORY
 from imgclf.pixels import UnreadableImage, load_for_model
 from imgclf.serving.answers import Refusal
@@ -47,6 +49,7 @@ class Decoders:
         # one thread each: the processes are the parallelism
         self._environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
         self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self._begun: queue.SimpleQueue[bool] = queue.SimpleQueue()  # of each thread, whether its first process is there
         self._lock = threading.Lock()
         self._workers: dict[Worker, bool] = {}  # -> whether it is ready
         self._ended = threading.Event()
@@ -54,12 +57,12 @@ class Decoders:
         self._watch = threading.Thread(target=self._keep_limits, daemon=True)
 
     def __enter__(self) -> "Decoders":
-        """Start the processes; they are ready some tenths of a second later."""
+        """Start the processes; `require` waits for them."""
         for thread in (*self._threads, self._watch):
             thread.start()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, *reason: object) -> None:
         """End the processes, whatever they are at."""
         with self._lock:
             self._ended.set()
@@ -69,6 +72,17 @@ class Decoders:
             self._jobs.put(None)
         for thread in (*self._threads, self._watch):
             thread.join()
+
+    def require(self) -> None:
+        """Wait until images can be decoded.
+
+        Raises:
+            SetupError: no process could be started.
+        """
+        for _ in self._threads:
+            if self._begun.get():
+                return
+        raise SetupError("no process that decodes images could start", f"check that {sys.executable} imports imgclf")
 
     @property
     def ready(self) -> bool:
@@ -98,6 +112,7 @@ class Decoders:
 
     def _tend(self) -> None:
         worker = self._hire()
+        self._begun.put(worker is not None)
         while (job := self._jobs.get()) is not None:
             data, future = job
             if not future.set_running_or_notify_cancel():  # whoever sent it is gone

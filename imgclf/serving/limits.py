@@ -16,7 +16,7 @@ from starlette.requests import ClientDisconnect
 from imgclf.progress import say, warn
 from imgclf.serving.answers import BUG, Refusal
 from imgclf.serving.service import Service, busy
-from imgclf.serving.settings import LINGER, MB
+from imgclf.serving.settings import LINGER, size_text
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -142,7 +142,7 @@ class _Body:
         self._service.hold(-self.size)
 
     def _too_large(self) -> Refusal:
-        most = f"{self._settings.max_upload / MB:g} MB"
+        most = size_text(self._settings.max_upload)
         return Refusal(413, f"the request is larger than {most}", f"send at most {most} at once (--max-upload)")
 
 

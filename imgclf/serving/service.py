@@ -50,12 +50,17 @@ class Service:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Decode and compute within the block."""
+        """Decode and compute within the block, which begins when images can be decoded.
+
+        Raises:
+            SetupError: no process that decodes could be started.
+        """
         self.batcher = Batcher(
             self.predictor.scores, self.settings.batch, self.settings.batch_wait, lambda: self._decoding,
             self.metrics.computed,
         )  # fmt: skip
         with Decoders(self.predictor.input_shape, self.settings.workers, self.settings.timeout) as self.decoders:
+            await asyncio.to_thread(self.decoders.require)
             computing = asyncio.create_task(self.batcher.run())
             try:
                 yield

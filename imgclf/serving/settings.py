@@ -63,6 +63,11 @@ def own_names(host: str, port: int) -> frozenset[str]:
     return frozenset({f"{name}:{port}" for name in names} | (names if port == 80 else set()))
 
 
+def size_text(size: int) -> str:
+    """A number of bytes in words, as `20 MB`."""
+    return f"{size / MB:g} MB" if size % MB == 0 or size > 10 * MB else f"{size:,} bytes"
+
+
 def parse_size(text: str) -> int:
     """The bytes of `20MB`, `512KB`, `1.5GB`; a number alone is bytes.
 

@@ -45,7 +45,7 @@ def serve(path: Path, settings: Settings, tell: Callable[[str], None]) -> int:
 
     Raises:
         InputError: no such model.
-        SetupError: the extra is missing, or the address is not free.
+        SetupError: the extra is missing, the address is not free, or no process can be started.
     """
     require_libraries()
     with listen(settings.host, settings.port) as listener:
@@ -74,7 +74,12 @@ def serve(path: Path, settings: Settings, tell: Callable[[str], None]) -> int:
             say("stopping: requests in flight are answered")
 
         server = Server(configure(app, settings.timeout), started, stopping)
-        asyncio.run(server.serve(sockets=[listener]))
+
+        async def live() -> None:
+            async with service.running():
+                await server.serve(sockets=[listener])
+
+        asyncio.run(live())
     return EXIT_CODES.get(signal.Signals(server.stopped_by), 0) if server.stopped_by is not None else 0
 
 

@@ -1,11 +1,15 @@
 """The images of a request: its body, or the files of a form. May import starlette and serving's parts."""
 
+import logging
+
 from starlette.datastructures import UploadFile
 from starlette.requests import Request
 
 from imgclf.serving.answers import Refusal
 from imgclf.serving.service import Upload
 from imgclf.serving.settings import IMAGES_IN_REQUEST
+
+logging.getLogger("python_multipart").addHandler(logging.NullHandler())  # it warns of broken forms; we answer
 
 FIELD = "image"
 FORM = "multipart/form-data"
