@@ -89,7 +89,6 @@ _ERRORS: dict[int | str, dict[str, Any]] = {
 
 def make_app(service: Service) -> FastAPI:
     """The application that serves a model; `service` has to be running."""
-
     app = FastAPI(
         title="imgclf", version=__version__, docs_url=None, redoc_url=None,
         description=f"Classifies images with {service.predictor.path.name}.",

@@ -8,11 +8,12 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import psutil
@@ -22,6 +23,7 @@ from PIL import Image
 from tests.conftest import imgclf, imgclf_here
 
 TIMEOUT = 1.0  # seconds that a body may take
+NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 BOUNDARY = "x-boundary-x"
 
 
@@ -34,10 +36,10 @@ class Served:
     process: subprocess.Popen[str]
 
     def ask(
-        self, method: str, path: str, body: Any = None, headers: dict[str, str] = {}, chunked: bool = False
+        self, method: str, path: str, body: Any = None, headers: Mapping[str, str] = NO_HEADERS, chunked: bool = False
     ) -> tuple[int, dict[str, str], bytes]:
         line = http.client.HTTPConnection(self.host, self.port, timeout=60)
-        line.request(method, path, body, headers, encode_chunked=chunked)
+        line.request(method, path, body, dict(headers), encode_chunked=chunked)
         answer = line.getresponse()
         return answer.status, {name.lower(): value for name, value in answer.getheaders()}, answer.read()
 
@@ -45,11 +47,13 @@ class Served:
         status, _, body = self.ask("POST", f"/predict{query}", data, {"Content-Type": kind})
         return status, json.loads(body)
 
-    def say(self, text: bytes) -> bytes:
-        """Send bytes as they are, read what comes until the server closes."""
+    def say(self, text: bytes) -> tuple[int, bytes]:
+        """Send bytes as they are; returns the status and the body of the answer."""
         with socket.create_connection((self.host, self.port), timeout=60) as line:
             line.sendall(text)
-            return b"".join(iter(lambda: line.recv(1 << 16), b""))
+            answer = http.client.HTTPResponse(line)
+            answer.begin()
+            return answer.status, answer.read()
 
 
 @contextmanager
@@ -163,9 +167,9 @@ def test_who_is_too_slow_is_told(served: Served) -> None:
     slow_head = head
     slow_body = head + b"Content-Type: image/png\r\nContent-Length: 100\r\n\r\nfew"
     for answer in ThreadPoolExecutor(2).map(served.say, (slow_head, slow_body)):
-        assert answer.startswith(b"HTTP/1.1 408")
-        assert b"longer than 1 s" in answer
-    assert served.say(b"hello there\r\n\r\n").startswith(b"HTTP/1.1 400")
+        assert answer[0] == 408
+        assert "longer than 1 s" in json.loads(answer[1])["error"]
+    assert served.say(b"hello there\r\n\r\n")[0] == 400
 
 
 def test_only_this_computer_under_its_own_name(served: Served) -> None:
@@ -292,7 +296,7 @@ finally:
 
 def test_a_tflite_file_is_served_without_tensorflow_and_help_without_anything(run: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; import imgclf.serving.app, imgclf.serving.limits, imgclf.serving.connections;"
+        "import sys; from pathlib import Path; from imgclf.serving import app, connections, limits;"
         "from imgclf.serving.model import open_model; open_model(Path(sys.argv[1]));"
         "assert not {'tensorflow', 'keras'} & set(sys.modules)"
     )

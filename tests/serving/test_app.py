@@ -36,7 +36,7 @@ def predictor(scores: Any = fine) -> Predictor:
     return Predictor(Path("model.tflite"), ("cat", 'dog "<b>'), (16, 16, 3), scores)
 
 
-def post(app: Limits, *pieces: bytes, headers: dict[str, str] = {}) -> tuple[int, dict[str, str], dict[str, Any]]:
+def post(app: Limits, *pieces: bytes) -> tuple[int, dict[str, str], dict[str, Any]]:
     """One POST to /predict, chunked."""
     sent: list[Any] = []
     waiting = [{"type": "http.request", "body": piece, "more_body": True} for piece in pieces]
@@ -48,7 +48,7 @@ def post(app: Limits, *pieces: bytes, headers: dict[str, str] = {}) -> tuple[int
     async def send(message: Any) -> None:
         sent.append(message)
 
-    named = {"content-type": "image/png", "transfer-encoding": "chunked", **headers}
+    named = {"content-type": "image/png", "transfer-encoding": "chunked"}
     raw = [(name.encode(), value.encode()) for name, value in named.items()]
     scope = {"type": "http", "method": "POST", "path": "/predict", "raw_path": b"/predict", "query_string": b"",
              "headers": raw, "client": ("127.0.0.1", 1), "http_version": "1.1", "scheme": "http"}  # fmt: skip
