@@ -85,6 +85,7 @@ _ERRORS: dict[int | str, dict[str, Any]] = {
     422: {"model": Error, "description": "No image can be made of it, and why."},
     503: {"model": Error, "description": "Too many are waiting; Retry-After says when to come again."},
 }
+_NOT_READY: dict[int | str, dict[str, Any]] = {503: {"model": Health, "description": "Not ready, or about to end."}}
 
 
 def make_app(service: Service) -> FastAPI:
@@ -98,13 +99,16 @@ def make_app(service: Service) -> FastAPI:
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(Exception, _failed)
 
-    @app.post("/predict", response_model=Predicted, responses=_ERRORS, openapi_extra={"requestBody": _BODY})
+    @app.post(
+        "/predict", response_model=Predicted, responses=_ERRORS, openapi_extra={"requestBody": _BODY},
+        response_description="The images with their classes.",
+    )  # fmt: skip
     async def predict(request: Request, top: Annotated[int, Query(ge=1)] = 1) -> JSONResponse:
-        """Classify one image, or the images of a form; `top` classes for each."""
+        """Classify one image, or the images of a form, and give the `top` most probable classes of each."""
         uploads = await read_uploads(request)
         return JSONResponse({"images": await service.classify(uploads, top)})
 
-    @app.get("/health", response_model=Health, responses={503: {"model": Health, "description": "Not ready."}})
+    @app.get("/health", response_model=Health, responses=_NOT_READY, response_description="Ready.")
     async def health() -> JSONResponse:
         """Whether the server is ready, and what it serves."""
         predictor, ready = service.predictor, service.ready
@@ -115,7 +119,7 @@ def make_app(service: Service) -> FastAPI:
         )
         return JSONResponse(known.model_dump(), 200 if ready else 503)
 
-    @app.get("/metrics", response_class=Response)
+    @app.get("/metrics", response_class=Response, response_description="Text.")
     async def metrics() -> Response:
         """What the server counts, in Prometheus' format."""
         return Response(service.metrics.text(), headers={"Content-Type": CONTENT_TYPE_LATEST})

@@ -4,6 +4,7 @@ The libraries of the extra `serve` are imported only once it is known that they 
 """
 
 import asyncio
+import os
 import signal
 import socket
 from collections.abc import Callable
@@ -95,7 +96,7 @@ def listen(host: str, port: int) -> socket.socket:
         # with its protocol: without, asyncio leaves TCP_NODELAY off, and every answer is 40 ms late
         listener = socket.socket(family, kind, protocol)
         try:
-            if hasattr(signal, "SIGKILL"):  # on Windows it would let two servers share a port
+            if os.name == "posix":  # on Windows it would let two servers share a port
                 listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listener.bind(address)
             listener.listen()
