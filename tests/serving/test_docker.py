@@ -1,10 +1,11 @@
-"""What docker/Dockerfile installs without TensorFlow is what serving a .tflite file needs, in the package's own ranges."""
+"""What docker/Dockerfile installs is what serving a .tflite file needs, in the package's own ranges."""
 
 import json
 import re
 import subprocess
 import sys
-from importlib.metadata import packages_distributions, requires
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, packages_distributions, requires
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -26,13 +27,15 @@ def plain(name: str) -> str:
 
 
 def with_their_own(names: set[str]) -> set[str]:
-    """Distributions with all that they need."""
+    """Distributions with all that they need and is installed."""
     found, left = set(), list(names)
     while left:
         name = left.pop()
         if name not in found:
             found.add(name)
-            left += [plain(re.split(r"[^\w.-]", text)[0]) for text in requires(name) or () if "extra ==" not in text]
+            with suppress(PackageNotFoundError):  # for another Python or system
+                needed = [text for text in requires(name) or () if "extra ==" not in text]
+                left += [plain(re.split(r"[^\w.-]", text)[0]) for text in needed]
     return found
 
 
