@@ -2,6 +2,7 @@
 
 import logging
 
+from python_multipart.exceptions import FormParserError
 from starlette.datastructures import UploadFile
 from starlette.requests import Request
 
@@ -39,8 +40,11 @@ async def read_uploads(request: Request) -> list[Upload]:
 
 async def _form(request: Request) -> list[Upload]:
     # a text field of a form may have 1 MB (starlette), a file as much as the whole request
-    async with request.form(max_files=IMAGES_IN_REQUEST, max_fields=IMAGES_IN_REQUEST) as form:
-        files = [value for value in form.getlist(FIELD) if isinstance(value, UploadFile)]
-        if not files:
-            raise Refusal(400, f"the form has no file in the field {FIELD!r}", HOW)
-        return [Upload(file.filename or None, await file.read()) for file in files]
+    try:
+        async with request.form(max_files=IMAGES_IN_REQUEST, max_fields=IMAGES_IN_REQUEST) as form:
+            files = [value for value in form.getlist(FIELD) if isinstance(value, UploadFile)]
+            if not files:
+                raise Refusal(400, f"the form has no file in the field {FIELD!r}", HOW)
+            return [Upload(file.filename or None, await file.read()) for file in files]
+    except FormParserError:  # which starlette before 1.0 lets through
+        raise Refusal(400, f"the body is no {FORM}", HOW) from None
