@@ -5,9 +5,10 @@
 
 The server is a process of its own; this one asks it. `speed`: rounds of bare LiteRT (what `imgclf predict` does with
 the same photos: decoded in threads, computed by all cores) and of the server take turns, so that a busy minute hits
-both; every answer is compared with predict's. `bad`: garbage, damaged files, decompression bombs, a body of 100 MB,
-bodies that stop coming, wrong types, taking turns; each has to be refused with a reason. Good requests go on in
-between, and memory (of the server and its workers) is measured all along.
+both. On a busy machine the server has more processes than bare LiteRT and so gets more of it: there the ratio of
+processor time says more. Every answer is compared with predict's. `bad`: garbage, damaged files, decompression bombs,
+bodies of 100 MB, bodies that stop coming, wrong types, taking turns; each has to be refused with a reason. Good
+requests go on in between, and memory (of the server and its processes) is measured all along.
 """
 
 import argparse
@@ -83,8 +84,9 @@ def speed(arguments: argparse.Namespace, photos: list[Path]) -> dict:
     order = [path for path in order if path in expected]
     bare, served, seconds, wrong, apart = [], [], [], collections.Counter(), 0.0
     lone: list[float] = []
+    bare_processor, served_processor = 0.0, 0.0
     query = f"/predict?top={len(predictor.classes)}"
-    with server(arguments.model, *arguments.options) as (host, port, _):
+    with server(arguments.model, *arguments.options) as (host, port, process):
         local = threading.local()
 
         def one(path: Path) -> tuple[float, Path, int, dict]:
@@ -98,12 +100,14 @@ def speed(arguments: argparse.Namespace, photos: list[Path]) -> dict:
             list(pool.map(one, order[: 4 * arguments.at_once]))  # warm, and every connection made
             for number in range(arguments.rounds):
                 paths = order[number * per_round : (number + 1) * per_round]
-                begun = time.perf_counter()
+                begun, used = time.perf_counter(), time.process_time()
                 done = sum(isinstance(result, predict.Prediction) for result in predictor.each(paths))
                 bare.append(done / (time.perf_counter() - begun))
-                begun = time.perf_counter()
+                bare_processor += time.process_time() - used
+                begun, used = time.perf_counter(), processor(process)
                 answers = list(pool.map(one, paths))
                 served.append(len(paths) / (time.perf_counter() - begun))
+                served_processor += processor(process) - used
                 for took, path, status, answer in answers:
                     seconds.append(took)
                     if status != 200:
@@ -136,6 +140,10 @@ def speed(arguments: argparse.Namespace, photos: list[Path]) -> dict:
         "requests/s of each round": [round(rate, 1) for rate in served],
         "bare LiteRT images/s of each round": [round(rate, 1) for rate in bare],
         "ratio of the medians": round(statistics.median(served) / statistics.median(bare), 3),
+        "processor ms an image: bare, served (server and its processes)": [
+            round(1000 * seconds_of / len(seconds), 2) for seconds_of in (bare_processor, served_processor)
+        ],
+        "ratio of processor time": round(bare_processor / served_processor, 3),
         "images a batch": round(sizes["imgclf_batch_images_sum"] / sizes["imgclf_batch_images_count"], 2),
     }
 
@@ -287,6 +295,11 @@ def bad(arguments: argparse.Namespace, photos: list[Path]) -> dict:
         "processes that decode, at the end": workers,
         "a good photo after each 10": "answered as before" if not unexpected else "see above",
     }
+
+
+def processor(process: psutil.Process) -> float:
+    """Seconds that a process and its children have computed."""
+    return sum(sum(one.cpu_times()[:2]) for one in [process, *process.children()])
 
 
 def usage(process: psutil.Process) -> int:
