@@ -33,6 +33,9 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "bench": ("imgclf.cli.bench", "Size, speed and memory of mobile files."),
         "metadata": ("imgclf.cli.metadata", "What a .tflite file says of itself: look, or add it."),
     },
+    "Use it at scale": {
+        "serve": ("imgclf.cli.serve", "Answer requests with a model, over HTTP."),
+    },
     "Look at data and networks": {
         "check": ("imgclf.cli.check", "Find what is wrong with a folder of images, before it costs a training."),
         "data": ("imgclf.cli.data", "Unpack images, split them, see what a training would see."),

@@ -1,0 +1,1 @@
+"""A model behind HTTP (`imgclf serve`): limits, decoding in processes, batches. Its modules need the extra `serve`."""
