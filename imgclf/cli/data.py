@@ -58,7 +58,7 @@ def _names(value: str) -> list[str]:
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder to make.")
 @click.option("--format", "form", type=click.Choice(["webdataset", "parquet"]), required=True)
 @click.option("--shard-size", default="500MB", show_default=True, help="About how large a shard may get.")
-@setting_options("csv", "split", "seed", "workers")
+@setting_options("csv", "classes", "exclude_classes", "split", "seed", "workers")
 @common_options
 def pack_(data: Path | None, out: Path, form: str, shard_size: str, **options: Any) -> None:
     """Write DATA into a few large files, because a million small ones are slow everywhere.
@@ -71,9 +71,7 @@ def pack_(data: Path | None, out: Path, form: str, shard_size: str, **options: A
     from imgclf.data.pack import pack
 
     given = TrainConfig().replace(**given_settings(options))
-    csv, split = (Path(value) if value else None for value in (given.csv, given.split))
-    click.echo(pack(data, out, form, csv=csv, shard_size=shard_size, split=split, seed=given.seed,
-                    workers=given.workers))  # fmt: skip
+    click.echo(pack(data, out, form, given, shard_size))
     click.echo(f"next: imgclf train {out}")
 
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from imgclf import pixels, runs
+from imgclf.config import TrainConfig
 from imgclf.data.filenames import numbered
 from imgclf.data.imageset import PARTS, ImageFile, ImageSet, Part
 from imgclf.data.inspect import KEY_BYTES, inspect, require_trainable, without_empty_classes
@@ -69,10 +70,7 @@ class _Shard:
     items: tuple[Item, ...]
 
 
-def pack(
-    data: Path | None, out: Path, form: str, *, csv: Path | None = None, shard_size: str = DEFAULT_SIZE,
-    split: Path | None = None, seed: int = 0, workers: int | None = None,
-) -> Packed:  # fmt: skip
+def pack(data: Path | None, out: Path, form: str, config: TrainConfig, shard_size: str = DEFAULT_SIZE) -> Packed:
     """Write the readable images of a data set, with their labels and parts, into a few large files.
 
     The bytes of every image are those of its file. Images are mixed: their order is that of a hash of seed and content.
@@ -81,11 +79,9 @@ def pack(
         data: as for `open_source`; nothing in it is touched.
         out: the folder to make.
         form: "webdataset" or "parquet".
-        csv: a table of paths and labels, as for `open_source`.
+        config: of which `csv`, `classes`, `exclude_classes`, `workers`, `seed` (of the order) and `split` are used; by
+            default the parts are those of the data, if there are any.
         shard_size: about how large a shard may get, as "500MB".
-        split: a split.csv, or the run that has one; by default the parts of the data, if there are any.
-        seed: of the order.
-        workers: the number of processes that read; None takes one per processor.
 
     Raises:
         InputError: nothing that can be packed, `out` is there or lies in the data, an image changes meanwhile.
@@ -98,11 +94,13 @@ def pack(
         raise InputError(f"{out} is already there", "name a new folder with --out")
     if data is not None and data.is_dir() and out.resolve().is_relative_to(data.resolve()):
         raise InputError(f"{out} lies inside the images {data}", "name a folder elsewhere with --out")
-    found = inspect(open_source(data, csv=csv), workers)
+    csv, split = (Path(value) if value else None for value in (config.csv, config.split))
+    source = open_source(data, csv=csv, classes=config.classes, exclude_classes=config.exclude_classes)
+    found = inspect(source, config.workers)
     images = without_empty_classes(_with_parts(found, split))
     require_trainable(images)
     _tell(found, images, split)
-    shards = _shards(images, form, most, seed)
+    shards = _shards(images, form, most, config.seed)
     try:
         size = _write(shards, out, form, images.classes)
     except OSError as error:
@@ -160,9 +158,7 @@ def _shards(images: ImageSet, form: str, most: int, seed: int) -> list[_Shard]:
     shape, shards = FORMS[form], []
     for part in ("", *PARTS):
         items = _items(images, part)
-        items.sort(
-            key=lambda item: hashlib.blake2b(f"{seed} {item.digest} {item.name}".encode(), digest_size=16).digest()
-        )
+        items.sort(key=lambda item: _place_in_order(item.digest, seed))  # copies stay in the order of their paths
         sizes = [shape.size(item) for item in items]
         count = -(-sum(sizes) // most)
         filled: list[list[Item]] = [[] for _ in range(count)]
@@ -176,8 +172,8 @@ def _shards(images: ImageSet, form: str, most: int, seed: int) -> list[_Shard]:
     return shards
 
 
-def _place_in_order(item: Item, seed: int) -> bytes:
-    return hashlib.blake2b(f"{seed} {item.digest} {item.name}".encode(), digest_size=16).digest()
+def _place_in_order(digest: str, seed: int) -> bytes:
+    return hashlib.blake2b(f"{seed} {digest}".encode(), digest_size=16).digest()
 
 
 def _items(images: ImageSet, part: Part) -> list[Item]:

@@ -36,7 +36,7 @@ IMAGE_NAMES = ("image", "img", "jpg", "jpeg", "png", "webp", "picture", "photo",
                "image/encoded", "content", "data")  # fmt: skip
 
 BATCH_BYTES = 16_000_000  # of images that are in memory at once
-MAX_ROWS = 1000  # of a batch
+MAX_ROWS = 100  # of a batch; what a dictionary says of many rows is small in the file only
 BUFFER = 1 << 20  # bytes of a column read at once; without it a column of a whole row group would be
 SHOWN = 20  # columns that an error lists
 
@@ -195,7 +195,7 @@ def _label_column(path: Path, schema: Any, image: str, named: str | None) -> str
     found = [field.name for field in schema if field.name != image and _is_label(pa, field.type)]
     classed = [name for name in found if _label_names(schema, name)]
     if named is None and len(classed) == 1:
-        return classed[0]
+        return str(classed[0])
     return _choose(path, schema, named, found, LABEL_NAMES, "label", "text or whole numbers", guess=False)
 
 

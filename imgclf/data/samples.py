@@ -91,7 +91,7 @@ def label_of(value: Any) -> Label | None:
     text = value.strip()
     if _NUMBER.fullmatch(text):
         return label_of(int(text))
-    return text or None
+    return text.encode("utf-8", "replace").decode() or None
 
 
 def class_names(text: bytes, is_json: bool) -> tuple[str, ...]:

@@ -122,17 +122,18 @@ def _within(folder: Path) -> list[Path]:
     """The shards in a folder; none where there are class folders."""
     shards: list[Path] = []
     with_images = 0
-    for files, has_images in _walk(folder, 0):
+    for files, image_folders in _walk(folder, 0):
         shards += files
-        with_images += has_images
+        with_images += image_folders
         if with_images > 1:  # class folders, with a table of something beside them
             return []
     return sorted(shards)
 
 
-def _walk(folder: Path, depth: int) -> Iterator[tuple[list[Path], bool]]:
-    """The shards in each folder, and whether it is one of images, which is not gone through."""
-    shards, folders = [], []
+def _walk(folder: Path, depth: int) -> Iterator[tuple[list[Path], int]]:
+    """The shards of each folder, and how many folders of images were met, which are not gone through."""
+    shards: list[Path] = []
+    folders: list[Path] = []
     try:
         with os.scandir(folder) as entries:
             for entry in entries:
@@ -142,13 +143,13 @@ def _walk(folder: Path, depth: int) -> Iterator[tuple[list[Path], bool]]:
                     folders.append(Path(entry.path))
                 elif _is_shard_name(entry.name) and entry.is_file():
                     shards.append(Path(entry.path))
-                elif is_image_name(entry.name) and not shards and depth:
-                    yield [], True
+                elif depth and is_image_name(entry.name):
+                    yield [], 1
                     return
     except OSError:  # said by whoever needs the folder
         return
-    yield shards, False
-    if depth < MAX_DEPTH and len(folders) <= MAX_FOLDERS:
+    yield shards, len(folders) if len(folders) > MAX_FOLDERS else 0
+    if depth < MAX_DEPTH:
         for inner in sorted(folders):
             yield from _walk(inner, depth + 1)
 

@@ -69,6 +69,7 @@ LABEL_FILES: dict[str, Callable[[bytes], _Found]] = {
     "txt": _of_line,
 }
 SURE = ("cls",)  # in no folder of photos
+ENOUGH = 200  # images after which a tar is known for what it is
 
 
 def holds_samples(path: Path) -> bool:
@@ -98,10 +99,8 @@ def holds_samples(path: Path) -> bool:
                 labels.add(key)
             if images & sure:
                 return True
-            if len(folders) > 1 and len(images) > 1000:
-                return False
-            if len(images) > 2000 and not labels and not sure:
-                return False
+            if len(images) > ENOUGH and (len(folders) > 1 or not (labels or sure)):
+                return False  # the files of a sample lie beside one another
     return len(folders) == 1 and bool(images & labels)
 
 
