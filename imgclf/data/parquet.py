@@ -236,11 +236,13 @@ def _label_names(schema: Any, column: str) -> tuple[str, ...]:
 
 
 def _is_bytes(pa: Any, kind: Any) -> bool:
-    return any(check(kind) for check in (pa.types.is_binary, pa.types.is_large_binary))
+    types = pa.types
+    return any(check(kind) for check in (types.is_binary, types.is_large_binary, types.is_binary_view))
 
 
 def _is_text(pa: Any, kind: Any) -> bool:
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+    types = pa.types
+    return any(check(kind) for check in (types.is_string, types.is_large_string, types.is_string_view))
 
 
 def _is_label(pa: Any, kind: Any) -> bool:
