@@ -18,8 +18,8 @@ NO_PICTURE = "sample without an image"
 OTHER_FILE = NO_IMAGE  # a file of a shard that is neither image nor label; pickles are, and are never opened
 
 # What people call a label and its group, in JSON and in columns; of several the first named here is taken.
-LABEL_NAMES = ("label", "class", "class_name", "label_name", "labels", "cls", "category", "target", "fine_label", "y",
-               "class_id", "label_id", "category_id", "classes")  # fmt: skip
+LABEL_NAMES = ("label_name", "class_name", "category_name", "label", "class", "labels", "cls", "category", "target",
+               "fine_label", "y", "class_id", "label_id", "category_id", "classes")  # fmt: skip
 GROUP_NAMES = ("group", "group_id", "patient", "object")
 
 NAME_FILES = ("classes.txt", "labels.txt", "class_names.txt", "classes.json", "labels.json", "class_names.json",
@@ -30,7 +30,7 @@ MAX_NESTING = 20  # of a JSON that class names are looked for in
 
 Label = int | str
 
-_NUMBER = re.compile(r"[+-]?\d{1,9}")
+_NUMBER = re.compile(r"0|-?[1-9][0-9]{0,8}")
 
 
 class Sample(NamedTuple):
@@ -76,7 +76,7 @@ class Sink(Protocol):
 
 
 def label_of(value: Any) -> Label | None:
-    """The label that a value of a file or column is: a number, a name, or None where it is none.
+    """The label that a value of JSON or of a column is: a number, a name (also "3"), or None where it is none.
 
     Negative numbers are no labels: so Hugging Face and others write what has none.
     """
@@ -88,10 +88,13 @@ def label_of(value: Any) -> Label | None:
         return value if value >= 0 else None
     if not isinstance(value, str):
         return None
-    text = value.strip()
-    if _NUMBER.fullmatch(text):
-        return label_of(int(text))
-    return text.encode("utf-8", "replace").decode() or None
+    return value.strip().encode("utf-8", "replace").decode() or None
+
+
+def label_of_text(text: str) -> Label | None:
+    """The label that a file of text is, where numbers and names look alike: `3` is a number, `003` a name."""
+    plain = text.strip()
+    return label_of(int(plain) if _NUMBER.fullmatch(plain) else plain)
 
 
 def class_names(text: bytes, is_json: bool) -> tuple[str, ...]:

@@ -27,6 +27,7 @@ from imgclf.data.samples import (
     Sink,
     class_names,
     label_of,
+    label_of_text,
 )
 from imgclf.data.scan import is_image_name
 
@@ -40,7 +41,7 @@ class _Found(NamedTuple):
 
 
 def _of_text(content: bytes) -> _Found:
-    return _Found(label_of(content.decode("utf-8-sig")))
+    return _Found(label_of_text(content.decode("utf-8-sig")))
 
 
 def _of_line(content: bytes) -> _Found:
@@ -48,7 +49,7 @@ def _of_line(content: bytes) -> _Found:
     text = content.decode("utf-8-sig").strip()
     words = text.replace(",", " ").split()
     boxes = len(words) > 1 and all(word.lstrip("+-").replace(".", "", 1).isdecimal() for word in words)
-    return _Found(None if boxes or len(text) > MAX_LINE or "\n" in text else label_of(text))
+    return _Found(None if boxes or len(text) > MAX_LINE or "\n" in text else label_of_text(text))
 
 
 def _of_json(content: bytes) -> _Found:

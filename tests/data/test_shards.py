@@ -2,6 +2,8 @@ import io
 import json
 import os
 import pickle
+import signal
+import subprocess
 import sys
 import tarfile
 from pathlib import Path
@@ -16,6 +18,8 @@ from imgclf.data.inspect import inspect
 from imgclf.data.sources import open_source, run_name
 from imgclf.errors import InputError, SetupError
 from tests.conftest import imgclf, imgclf_here
+
+posix = pytest.mark.skipif(sys.platform == "win32", reason="no such kill")
 
 
 @pytest.fixture(autouse=True)
@@ -126,6 +130,14 @@ def test_names_of_numbers_beside_the_shards(tmp_path, name, text):
     assert set(labels(path).values()) == {"0", "1"}
     (tmp_path / "set" / name).write_text(text, encoding="utf-8")
     assert list(labels(path).values()) == ["cat", "dog", "dog"]  # nothing is unpacked again for that
+
+
+def test_a_name_may_look_like_a_number(tmp_path):
+    files = {"a.png": png(), "a.json": b'{"label": "1"}', "b.png": png(), "b.json": b'{"label": "003", "label_id": 0}'}
+    rows = table(tmp_path / "a.parquet", image=[png(0), png(1)], label=["1", "003"])
+    (tmp_path / "classes.txt").write_text("wrong\nwrong too")
+    for path in (rows, tarred(tmp_path / "a.tar", files)):
+        assert list(labels(path).values()) == ["003", "1"]
 
 
 def test_a_number_without_a_name(tmp_path):
@@ -256,6 +268,27 @@ def test_without_pyarrow_the_extra_is_named(tmp_path):
     for command in (("check", path), ("data", "pack", path.parent, "--out", tmp_path / "o", "--format", "parquet")):
         done = imgclf(*command, PYTHONPATH=search)
         assert done.returncode == 3 and "pip install 'imgclf[parquet]'" in done.stderr
+
+
+@posix
+def test_a_kill_costs_the_shard_that_was_read(tmp_path, cache):
+    for number in range(3):
+        tarred(tmp_path / f"s/{number}.tar", cls("cat", "dog", start=2 * number))
+    code = (
+        "import os, signal, sys; from pathlib import Path; from imgclf.data import sources, unpacked_shards as shards\n"
+        "real = shards._Files.add\n"
+        "def add(files, parts, pieces):\n"
+        "    parts == ('0003.png',) and os.kill(os.getpid(), signal.SIGKILL)\n"
+        "    return real(files, parts, pieces)\n"
+        "shards._Files.add = add\n"
+        "sources.open_source(Path(sys.argv[1]))"
+    )
+    done = subprocess.run([sys.executable, "-c", code, tmp_path / "s"], check=False, env=os.environ)
+    assert done.returncode == -signal.SIGKILL
+    first = {path: path.stat().st_ino for path in unpacked(cache) if "0.tar" in path.parts}
+    assert first and not [path for path in unpacked(cache) if "1.tar" in path.parts]
+    assert len(labels(tmp_path / "s")) == 6
+    assert {path: path.stat().st_ino for path in first} == first
 
 
 # --- many shards
