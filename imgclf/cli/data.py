@@ -58,9 +58,11 @@ def _names(value: str) -> list[str]:
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder to make.")
 @click.option("--format", "form", type=click.Choice(["webdataset", "parquet"]), required=True)
 @click.option("--shard-size", default="500MB", show_default=True, help="About how large a shard may get.")
-@setting_options("csv", "classes", "exclude_classes", "split", "seed", "workers")
+@click.option("--split", help="Parts of a split.csv or a run; images that it does not know are left out.  "
+              "[default: those of DATA]")  # fmt: skip
+@setting_options("csv", "classes", "exclude_classes", "seed", "workers")
 @common_options
-def pack_(data: Path | None, out: Path, form: str, shard_size: str, **options: Any) -> None:
+def pack_(data: Path | None, out: Path, form: str, shard_size: str, split: str | None, **options: Any) -> None:
     """Write DATA into a few large files, because a million small ones are slow everywhere.
 
     The shards hold every readable image's own bytes, its class as name and number, and its part in their names; images
@@ -70,7 +72,7 @@ def pack_(data: Path | None, out: Path, form: str, shard_size: str, **options: A
     from imgclf.config import TrainConfig
     from imgclf.data.pack import pack
 
-    given = TrainConfig().replace(**given_settings(options))
+    given = TrainConfig().replace(split=split, **given_settings(options))
     click.echo(pack(data, out, form, given, shard_size))
     click.echo(f"next: imgclf train {out}")
 

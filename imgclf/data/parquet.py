@@ -127,8 +127,9 @@ def read_parquet(path: Path, sink: Sink, columns: Columns) -> Content:
             if told is None or not content:
                 left_out[NO_PICTURE if told is not None else UNLABELLED].append(shown)
             else:
-                parts = _parts(place) or (f"{number:0{digits}}",)
-                if not _parts(place) or _wrong_name(parts[-1]):
+                known = _parts(place)
+                parts = known or (f"{number:0{digits}}",)
+                if not known or _wrong_name(parts[-1]):
                     parts = (*parts[:-1], image_name(parts[-1], content))
                 samples.append(Sample(sink.add(parts, (content,)), told, "" if grouped is None else str(grouped)))
             sink.reached(size * (number + 1) // max(total, 1))

@@ -170,7 +170,7 @@ class _Files:
     """A `Sink` that writes files."""
 
     def __init__(self, path: Path, folder: Path, before: _Before) -> None:
-        self._folder, self._before = folder, before
+        self._folder, self._before, self._start = folder, before, len(str(folder)) + 1
         self._tree, self._room = Tree(path, folder), Room(path, folder)
 
     def add(self, parts: tuple[str, ...], pieces: Iterable[bytes]) -> str:
@@ -181,7 +181,7 @@ class _Files:
                 file.write(piece)
         if self._tree.files % TOUCH_EVERY == 0:
             os.utime(self._folder.parent)
-        return Path(file.name).relative_to(self._folder).as_posix()
+        return os.fspath(file.name)[self._start :].replace(os.sep, "/")  # a million times: Path takes ten times as long
 
     def drop(self, file: str) -> None:
         """Remove a file again."""
