@@ -1,4 +1,4 @@
-"""`imgclf data`: images as a training takes them: unpacked, split, looked at. Its help is fast."""
+"""`imgclf data`: images as a training takes them: unpacked, packed, split, looked at. Its help is fast."""
 
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from imgclf.config import AUGMENTATIONS
 PAGES = (".html", ".htm")
 
 
-@click.group(short_help="Unpack images, split them, see what a training would see.")
+@click.group(short_help="Unpack and pack images, split them, see what a training would see.")
 def command() -> None:
     """Images as a training takes them."""
 
@@ -51,6 +51,30 @@ def _names(value: str) -> list[str]:
     if "" in names:
         raise InputError(f"name {names.index('') + 1} of --class-names is empty", "give every class a name")
     return names
+
+
+@command.command("pack")
+@click.argument("data", type=click.Path(path_type=Path), required=False)
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder to make.")
+@click.option("--format", "form", type=click.Choice(["webdataset", "parquet"]), required=True)
+@click.option("--shard-size", default="500MB", show_default=True, help="About how large a shard may get.")
+@click.option("--split", help="Parts of a split.csv or a run; images that it does not know are left out.  "
+              "[default: those of DATA]")  # fmt: skip
+@setting_options("csv", "classes", "exclude_classes", "seed", "workers")
+@common_options
+def pack_(data: Path | None, out: Path, form: str, shard_size: str, split: str | None, **options: Any) -> None:
+    """Write DATA into a few large files, because a million small ones are slow everywhere.
+
+    The shards hold every readable image's own bytes, its class as name and number, and its part in their names; images
+    are mixed by --seed. WebDataset (.tar) and Parquet are read by many tools, and by every command of imgclf as DATA.
+    Interrupted, the same command goes on. Nothing in DATA is touched.
+    """
+    from imgclf.config import TrainConfig
+    from imgclf.data.pack import pack
+
+    given = TrainConfig().replace(split=split, **given_settings(options))
+    click.echo(pack(data, out, form, given, shard_size))
+    click.echo(f"next: imgclf train {out}")
 
 
 @command.command()

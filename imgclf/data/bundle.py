@@ -12,6 +12,7 @@ import time
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
@@ -43,7 +44,7 @@ def holds_images(path: Path) -> bool:
         InputError: it is damaged, encrypted or no archive before one has been found.
     """
     with open_archive(path) as found:
-        return any(_image(path, member) is not None for member in found)
+        return any(image_pieces(path, member) is not None for member in found)
 
 
 def open_bundle(path: Path, cache: Path | None = None) -> Path:
@@ -63,12 +64,12 @@ def open_bundle(path: Path, cache: Path | None = None) -> Path:
     if not path.is_file():
         raise InputError(f"there is no file {path}", "expected a zip or tar archive of class folders")
     place = (cache or cache_folder()) / FOLDER
-    folder = place / _cached_name(path)
+    folder = place / cached_name(path)
     if folder.is_dir():
         return folder
     try:
         place.mkdir(parents=True, exist_ok=True)
-        _remove_stale(place)
+        remove_stale(place)
         extract(path, folder)
     except OSError as error:
         raise SetupError(f"{path} cannot be unpacked in the cache folder {place} ({error.strerror or error})",
@@ -95,30 +96,36 @@ def extract(path: Path, folder: Path) -> int:
         SetupError: the disk has too little room.
         OSError: the folder cannot be written.
     """
+    with whole_folder(folder) as inner:
+        return _write(path, inner)
+
+
+@contextmanager
+def whole_folder(folder: Path) -> Iterator[Path]:
+    """A folder to fill, which gets its name when the block ends well; otherwise nothing is left of it."""
     temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name[:60]}.", suffix=".part"))
     try:
         inner = temporary / "images"  # mkdtemp is for secrets, and what is within has usual rights
         inner.mkdir()
-        number = _write(path, inner)
+        yield inner
         try:
             inner.rename(folder)
         except OSError:
             if not folder.is_dir():
                 raise  # otherwise another process was faster
-        return number
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _write(path: Path, folder: Path) -> int:
-    tree, room, others = _Tree(path, folder), _Room(path, folder), 0
+    tree, room, others = Tree(path, folder), Room(path, folder), 0
     total = -(-path.stat().st_size // 10**6)
     with open_archive(path) as found, step(f"unpacking {path.name}", total, "MB") as bar:
         shown = 0
         for member in found:
             shown = _show(bar, shown, member.position)
-            others += not member.plain and not _is_left_out(member)
-            pieces = _image(path, member)
+            others += not member.plain and not is_left_out(member)
+            pieces = image_pieces(path, member)
             if pieces is None:
                 continue
             with tree.create(member.parts) as file:
@@ -144,14 +151,15 @@ def _show(bar: Bar, shown: int, position: int) -> int:
     return reached
 
 
-def _is_left_out(member: Member) -> bool:
+def is_left_out(member: Member) -> bool:
+    """Whether a member is hidden, or left behind by an operating system or a tool."""
     return any(is_junk(part) for part in member.parts)
 
 
-def _image(path: Path, member: Member) -> Iterator[bytes] | None:
+def image_pieces(path: Path, member: Member) -> Iterator[bytes] | None:
     """The content of a member that `scan` would take, piece by piece; None for any other."""
     named = is_image_name(member.parts[-1])
-    if not member.plain or named is False or _is_left_out(member):
+    if not member.plain or named is False or is_left_out(member):
         return None
     with reading(path):  # opened once: going back in a packed tar means unpacking it again from its start
         file = member.open()
@@ -166,7 +174,7 @@ def _pieces(path: Path, file: IO[bytes], piece: bytes) -> Iterator[bytes]:
             piece = file.read(CHUNK)
 
 
-class _Room:
+class Room:
     """Counts the bytes that are really written; what an archive says of itself is not asked."""
 
     def __init__(self, path: Path, folder: Path) -> None:
@@ -185,7 +193,7 @@ class _Room:
                              "free some space, or use another disk (--out; IMGCLF_CACHE for the cache)")  # fmt: skip
 
 
-class _Tree:
+class Tree:
     """A folder that is filled by names of an archive, none over another."""
 
     def __init__(self, path: Path, root: Path) -> None:
@@ -221,7 +229,12 @@ class _Tree:
         return free
 
 
-def _cached_name(path: Path) -> str:
+def unpacked(path: Path, cache: Path | None = None) -> bool:
+    """Whether an archive is in the cache folder already, as one of class folders."""
+    return ((cache or cache_folder()) / FOLDER / cached_name(path)).is_dir()
+
+
+def cached_name(path: Path) -> str:
     """The folder of an archive: its own name, and what tells it from every other and from its earlier self."""
     status = path.stat()
     known = b"\0".join([os.fsencode(path.resolve()), b"%d" % status.st_size, b"%d" % status.st_mtime_ns])
@@ -229,7 +242,8 @@ def _cached_name(path: Path) -> str:
     return f"{stem}-{hashlib.blake2b(known, digest_size=8).hexdigest()}"
 
 
-def _remove_stale(place: Path) -> None:
+def remove_stale(place: Path) -> None:
+    """Remove the temporary folders that a kill has left."""
     for left in place.glob(".*.part"):
         try:
             if time.time() - left.stat().st_mtime > STALE_SECONDS:

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 
 from imgclf import formats
-from imgclf.data import scan
+from imgclf.data import samples, scan
 from imgclf.data.bonds import contradictions
 from imgclf.data.diagnosis import Item
 from imgclf.data.imageset import ImageFile, ImageSet, Looks
@@ -238,7 +238,7 @@ def _is_unsupported(image: ImageFile) -> bool:
 
 
 def left_out(facts: Facts) -> list[Item]:
-    kinds = (scan.OUTSIDE, scan.BESIDE_PARTS, scan.BROKEN_LINK)
+    kinds = (scan.OUTSIDE, scan.BESIDE_PARTS, scan.BROKEN_LINK, samples.UNLABELLED, samples.NO_PICTURE)
     return [Item((Path(path),), kind) for kind in kinds for path in facts.images.ignored.get(kind, ())]
 
 

@@ -1,6 +1,6 @@
-"""The one door for images: a folder, a CSV or an archive -> ImageSet, of all classes or some.
+"""The one door for images: a folder, a CSV, an archive or shards -> ImageSet, of all classes or some.
 
-May import scan, table, bundle, imageset and errors.
+May import scan, table, bundle, shards, shard_set, imageset and errors.
 """
 
 import difflib
@@ -13,6 +13,8 @@ from imgclf.data.bundle import is_bundle, open_bundle
 from imgclf.data.imageset import ImageSet
 from imgclf.data.members import SUFFIXES
 from imgclf.data.scan import scan
+from imgclf.data.shard_set import open_shards
+from imgclf.data.shards import base_name, find_shards
 from imgclf.data.table import read_table
 from imgclf.errors import InputError
 
@@ -23,11 +25,11 @@ SHOWN = 20  # classes that an error lists
 def open_source(
     data: Path | None, *, csv: Path | None = None, classes: Sequence[str] = (), exclude_classes: Sequence[str] = ()
 ) -> ImageSet:
-    """List the labelled images of a folder, a table or an archive.
+    """List the labelled images of a folder, a table, an archive or shards.
 
     Args:
-        data: a folder of class folders, a zip or tar archive of them, or a table (.csv, .tsv); with `csv`, the folder
-            or archive that its paths may start from, or None.
+        data: a folder of class folders, a zip or tar archive of them, a table (.csv, .tsv), or shards (Parquet,
+            WebDataset; see `find_shards`); with `csv`, the folder or archive that its paths may start from, or None.
         csv: a table of paths and labels; see `read_table`.
         classes: the classes to take; all where it is empty. Names are compared in NFC, exactly, or else in any letter
             case where only one class fits.
@@ -39,8 +41,11 @@ def open_source(
     Raises:
         InputError: nothing there, or nothing that can be trained on; a name that fits no class, or several; fewer than
             two classes left.
-        SetupError: an archive cannot be unpacked in the cache folder.
+        SetupError: an archive or a shard cannot be unpacked in the cache folder; pyarrow is missing.
     """
+    shards = find_shards(data) if data is not None and csv is None else None
+    if shards is not None:
+        return choose_classes(open_shards(shards), classes, exclude_classes)
     if data is None or not is_bundle(data):
         return choose_classes(_list(data, csv), classes, exclude_classes)
     folder = open_bundle(data)
@@ -51,10 +56,12 @@ def open_source(
 
 
 def run_name(data: Path | None, csv: str | Path | None) -> str:
-    """What a run on these images is called: the name of the folder, table or archive, without its ending."""
+    """What a run on these images is called: the name of the folder, table, archive or shard, without its ending."""
     named = (data if data is not None else Path(csv or "images")).resolve()
     if named.is_dir():
         return named.name
+    if data is not None and not named.exists():
+        named = named.with_name(base_name(data) or named.name)
     ending = next((suffix for suffix in SUFFIXES if named.name.casefold().endswith(suffix)), named.suffix)
     return named.name[: -len(ending)] if ending else named.name
 

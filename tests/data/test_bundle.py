@@ -480,7 +480,7 @@ def test_interrupting_leaves_nothing(tmp_path, monkeypatch):
     def interrupt(room: object, size: int) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(bundle._Room, "take", interrupt)
+    monkeypatch.setattr(bundle.Room, "take", interrupt)
     with pytest.raises(KeyboardInterrupt):
         open_bundle(path, tmp_path / "cache")
     monkeypatch.undo()
