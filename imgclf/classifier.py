@@ -328,7 +328,8 @@ def tune(
     root = Path(out) if out is not None else default_folder(run_name(source, config.csv), finished=resume)
     seconds = None if time_budget is None else parse_duration(time_budget)
     options = Options(trials, seconds, prefer, train_winner, overwrite, resume)
-    return tune_folder(source, root, config, options, command=f"imgclf.tune({None if source is None else str(source)!r})")
+    shown = f"imgclf.tune({None if source is None else str(source)!r})"
+    return tune_folder(source, root, config, options, command=shown)
 
 
 def load(path: AnyPath, classes: Iterable[str] | None = None) -> Classifier:

@@ -3,8 +3,6 @@
 Nothing is trained: the features of the run's images, kept in the cache, say where the known ends.
 """
 
-from pathlib import Path
-
 import numpy as np
 
 from imgclf import measuring, predict, runs

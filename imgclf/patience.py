@@ -1,5 +1,5 @@
-"""Work on servers that fails by chance: again, with growing pauses, within one time limit; and one clear line for what no
-patience helps. May import places and errors; fsspec's libraries when a connection is made.
+"""Work on servers that fails by chance: again, with growing pauses, within one time limit; and one clear line for
+what no patience helps. May import places and errors; fsspec's libraries when a connection is made.
 """
 
 import errno

@@ -1,8 +1,8 @@
 """Where images live: paths, and addresses (`s3://bucket/photos`) that are handled like paths. May import errors only;
 `remote`, and through it fsspec (extra `remote`), when an address is looked at.
 
-An `Address` is a `Path`, so that names, parents, sorting, `relative_to` and every message work as they do for files. What
-asks the file system is answered by `remote`; nothing is ever written to an address.
+An `Address` is a `Path`, so that names, parents, sorting, `relative_to` and every message work as they do for files.
+What asks the file system is answered by `remote`; nothing is ever written to an address.
 """
 
 import io
@@ -21,8 +21,8 @@ COLLAPSED = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+:)/(?=[^/])")  # what pathlib m
 SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
 # Those that a collapsed address may have; others could be the name of a folder.
 USUAL = {f"{name}:" for name in (
-    "s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "http", "https", "ftp", "sftp", "hf", "hdfs", "memory", "zip",
-    "tar", "github", "oci", "oss", "webdav", "smb",
+    "s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "http", "https", "ftp", "sftp", "hf", "hdfs", "memory",
+    "zip", "tar", "github", "oci", "oss", "webdav", "smb",
 )}  # fmt: skip
 WITHIN = ("zip:", "tar:")  # within a file at another address: zip://photos::s3://bucket/photos.zip
 CHAIN = "::"

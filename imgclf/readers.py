@@ -51,7 +51,8 @@ class _Readers:
 
 def side_by_side(function: Callable[[T], R], items: Sequence[T], ahead: int = AHEAD) -> Iterator[R]:
     """Apply a function to items, several at once, and give the results in their order."""
-    readers, futures = _Readers(), []
+    readers = _Readers()
+    futures: list[Future[R]] = []
     try:
         for index in range(len(items)):
             while len(futures) < min(index + ahead, len(items)):

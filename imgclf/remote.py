@@ -23,6 +23,9 @@ MOST_DEPTH = 32  # folders in folders; a server of web pages may link in circles
 VERSIONS = ("ETag", "etag", "generation", "md5Hash", "checksum", "content_md5", "Content-MD5", "CRC")
 TIMES = ("LastModified", "last_modified", "mtime", "updated", "modified", "Last-Modified", "created", "date_time")
 
+# What listings said, by the hash of an address: where a report names an image, nobody has to ask for its version again.
+# (Of two addresses with one hash, one is read once more.)
+_said: dict[int, Found] = {}
 _systems: dict[str, Any] = {}
 _lock = threading.Lock()
 _trees: list["Tree"] = []  # being read by `listed`
@@ -82,8 +85,14 @@ def kind(address: Address) -> str:
     if found.get("type") == "directory":
         # a bucket that is not there is a folder to some
         return "folder" if len(address.parts) > 2 or _is_listed(address) else ""
-    address.found = _found(found)
+    address.found = _noted(address, _found(found))
     return "file"
+
+
+def _noted(address: Address, found: Found | None) -> Found | None:
+    if found is not None:
+        _said[hash(address)] = found
+    return found
 
 
 def _is_listed(address: Address) -> bool:
@@ -100,9 +109,9 @@ def find(address: Address) -> Found:
     Raises:
         Missing: there is none.
     """
-    if address.found is None:
-        address.found = _found(call(address, "info"))
-    return address.found
+    found = address.found or _said.get(hash(address)) or _found(call(address, "info"))
+    address.found = found
+    return found
 
 
 def _found(info: dict[str, Any]) -> Found:
@@ -212,7 +221,7 @@ def with_found(paths: Sequence[str]) -> list[Path]:
             folder = str(address.parent)
             if folder not in known:
                 known = {folder: {entry.name: entry.found for entry in entries(folder)}}  # paths come sorted
-            address.found = known[folder].get(address.name)
+            address.found = _noted(address, known[folder].get(address.name))
         result.append(address)
     return result
 
@@ -222,6 +231,8 @@ def look_up(paths: Iterable[Path]) -> None:
     waiting: dict[str, list[Address]] = {}
     for path in paths:
         if isinstance(path, Address) and path.found is None:
+            path.found = _said.get(hash(path))
+        if isinstance(path, Address) and path.found is None:
             waiting.setdefault(str(path.parent), []).append(path)
 
     def of_folder(folder: str) -> None:
@@ -230,7 +241,7 @@ def look_up(paths: Iterable[Path]) -> None:
         except Missing:
             return
         for address in waiting[folder]:
-            address.found = there.get(address.name)
+            address.found = _noted(address, there.get(address.name))
 
     for _ in side_by_side(of_folder, list(waiting)):
         pass
@@ -244,7 +255,7 @@ def read(address: Address) -> bytes:
         Denied: no permission.
         SetupError: it could not be read within the time limit.
     """
-    found = address.found
+    found = address.found or _said.get(hash(address))
     name = bytecache.name_of(str(address), *found) if found is not None and found.version else ""
     kept = bytecache.get(name, found.size) if name and found is not None else None
     if kept is not None:

@@ -7,7 +7,7 @@ import click
 from imgclf.places import place
 
 
-class _Place(click.ParamType):
+class _Place(click.ParamType[Any]):
     name = "path"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:

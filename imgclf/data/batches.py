@@ -117,12 +117,16 @@ def _contents(paths: Sequence[Path]) -> Any:
 
     def contents() -> Iterator[bytes]:
         try:
-            yield from side_by_side(lambda path: path.contents() if isinstance(path, Late) else path.read_bytes(), paths)
+            yield from side_by_side(_content, paths)
         except ImgclfError as error:
             _failures.append(error)
             raise
 
     return tf.data.Dataset.from_generator(contents, output_signature=tf.TensorSpec((), tf.string))
+
+
+def _content(path: Path) -> bytes:
+    return path.contents() if isinstance(path, Late) else path.read_bytes()
 
 
 _failures: list[ImgclfError] = []  # of readers within TensorFlow, which makes texts of exceptions

@@ -305,7 +305,8 @@ def _require_folder(root: Path) -> None:
     if root.exists():
         raise InputError(f"{root} is a file", "expected a folder with one folder of images per class")
     looked_at = len(root.parts) > 2 or not isinstance(root, Address)  # nobody may list all buckets
-    siblings = [path.name for path in root.parent.iterdir() if path.is_dir()] if looked_at and root.parent.is_dir() else []
+    beside = root.parent.iterdir() if looked_at and root.parent.is_dir() else ()
+    siblings = [path.name for path in beside if path.is_dir()]
     near = difflib.get_close_matches(root.name, siblings, n=1)
     fix = f"did you mean {root.parent / near[0]}?" if near else "expected a folder with one folder of images per class"
     raise InputError(f"there is no folder {root}", fix)

@@ -98,8 +98,8 @@ def _list(data: Path | None, csv: Path | None) -> ImageSet:
 def _at_address(address: Address, csv: Path | None) -> ImageSet:
     """A folder of class folders, or an archive of them, which is copied here first."""
     if csv is not None or address.name.casefold().endswith(TABLES):
-        raise InputError(f"a table is given with {address}", "copy table and images here; an address may be a folder or "
-                         "an archive")  # fmt: skip
+        raise InputError(f"a table is given with {address}",
+                         "copy table and images here; an address may be a folder or an archive")  # fmt: skip
     if not address.name.casefold().endswith(SUFFIXES):
         return scan(address)
     archive = download(address)
