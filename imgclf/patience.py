@@ -122,13 +122,14 @@ def wait_for(files: Any, work: Callable[[], Any], seconds: float | None) -> Any:
     return outcome.result(seconds)
 
 
-def patiently(address: Address, work: Callable[[float], T], size: int = 0) -> T:
+def patiently(address: Address, work: Callable[[float], T], size: int = 0, *, answers: bool = True) -> T:
     """Do some work on a server; again, after a pause, where it fails by chance.
 
     Args:
         address: what it is about.
         work: given the seconds that it may take.
         size: bytes that are to come.
+        answers: whether the work is done only when the server has answered.
 
     Raises:
         Missing, Denied: what is said of them.
@@ -157,7 +158,8 @@ def patiently(address: Address, work: Callable[[float], T], size: int = 0) -> T:
                                  ) from None  # fmt: skip
             time.sleep(pause)
         else:
-            _answered.add(server)
+            if answers:
+                _answered.add(server)
             return value
 
 
@@ -180,7 +182,9 @@ def _status(error: BaseException) -> int:
         response = getattr(each, "response", None)
         if isinstance(response, dict):
             return int(response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
-        for name in ("status", "status_code", "code"):
+        # not of others: aiohttp's errors of a broken connection have a code of their own, 400
+        names = ("status", "status_code", "code") if type(each).__name__ == "HttpError" else ("status", "status_code")
+        for name in names:
             value = getattr(each, name, None)
             if isinstance(value, (int, str)) and str(value).isdigit() and 100 <= int(value) < 600:
                 return int(value)

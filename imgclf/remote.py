@@ -42,7 +42,7 @@ def system(address: Address) -> tuple[Any, str]:
     found = _systems.get(key)
     if found is None:
         with _lock:
-            found = _systems.get(key) or patiently(address, lambda _: _opened(address))
+            found = _systems.get(key) or patiently(address, lambda _: _opened(address), answers=False)
             _systems[key] = found
     return found, found._strip_protocol(address.full.split(CHAIN, 1)[0])
 

@@ -68,6 +68,8 @@ class _Handler(BaseHTTPRequestHandler):
             server.most_at_once = max(server.most_at_once, server.at_once)
         try:
             self._forward(number)
+        except ConnectionError:  # the client has lost its patience
+            self.close_connection = True
         finally:
             with server.lock:
                 server.at_once -= 1
