@@ -28,10 +28,17 @@ class Proxy(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", port), _Handler)
         self.upstream, self.fail_every, self.stall_after, self.cut_every = upstream, fail_every, stall_after, cut_every
         self.delay = delay
+        self.status = 503  # of an answer that fails
         self.counts: Counter[str] = Counter()
         self.most_at_once = self.at_once = 0
         self.lock = threading.Lock()
         self.over = threading.Event()  # lets stalled answers end
+
+    def behave(self) -> None:
+        """Fail no more, and count anew."""
+        self.fail_every = self.cut_every = 0
+        self.stall_after, self.status = -1, 503
+        self.counts.clear()
 
     @property
     def url(self) -> str:
@@ -87,8 +94,8 @@ class _Handler(BaseHTTPRequestHandler):
         if server.fail_every and number % server.fail_every == 0:
             with server.lock:
                 server.counts["failed"] += 1
-            if number % (2 * server.fail_every):
-                self._answer(503, {}, b"")
+            if server.fail_every == 1 or number % (2 * server.fail_every):
+                self._answer(server.status, {}, b"")
             else:  # the connection breaks
                 self.close_connection = True
             return
