@@ -11,7 +11,7 @@ from typing import Any
 from imgclf import bytecache
 from imgclf.errors import InputError
 from imgclf.patience import Missing, connection_limits, patiently, wait_for
-from imgclf.places import CHAIN, Address, Entry, Found, place
+from imgclf.places import CHAIN, Address, Entry, Found, is_address, place
 from imgclf.readers import side_by_side
 
 NOT_LISTED = ("http", "https")  # servers that say "file" to everything
@@ -214,14 +214,18 @@ def listed(root: Path, goes_into: Callable[[str], bool]) -> Iterator[None]:
 def with_found(paths: Sequence[str]) -> list[Path]:
     """Listed paths as places, the addresses among them with what the listing said; within `listed`."""
     result: list[Path] = []
-    known: dict[str, dict[str, Found | None]] = {}
+    folder, base, known = "", Path(), dict[str, Found | None]()
     for path in paths:
-        address = place(path)
-        if isinstance(address, Address):
-            folder = str(address.parent)
-            if folder not in known:
-                known = {folder: {entry.name: entry.found for entry in entries(folder)}}  # paths come sorted
-            address.found = _noted(address, known[folder].get(address.name))
+        if not is_address(path):
+            result.append(place(path))
+            continue
+        whole = place(path) if CHAIN in path else None
+        above, name = (str(whole.parent), whole.name) if whole is not None else path.rsplit("/", 1)
+        if above != folder:  # they come sorted; a million paths are made by adding a name to their folder
+            folder, base, known = above, place(above), {entry.name: entry.found for entry in entries(above)}
+        address = base / name
+        assert isinstance(address, Address)
+        address.found = _noted(address, known.get(name))
         result.append(address)
     return result
 

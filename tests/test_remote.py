@@ -220,7 +220,7 @@ def test_an_archive_is_fetched_once_and_goes_on_where_it_stopped(
     size = next(bytecache.folder().glob("downloads/*/photos.zip")).stat().st_size
     assert pieces == -(-size // 20_000) - 5
     assert bucket.counts["GET"] == pieces and again.stdout == done.stdout
-    assert json.loads(done.stdout)["images"] == len(scan(photos).images)
+    assert json.loads(done.stdout)["images"] == len(inspect(scan(photos)).usable)
 
 
 def test_without_the_extra_an_address_says_which(tmp_path: Path) -> None:

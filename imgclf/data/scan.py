@@ -15,7 +15,7 @@ from pathlib import Path
 from imgclf.data.imageset import PARTS, ImageFile, ImageSet, Part
 from imgclf.errors import InputError
 from imgclf.formats import EXTENSIONS, SNIFF_BYTES, sniff
-from imgclf.places import Address, is_address, place
+from imgclf.places import CHAIN, Address, is_address, place
 from imgclf.readers import side_by_side
 from imgclf.remote import beginning, entries, listed, with_found
 
@@ -215,8 +215,9 @@ def _list(path: str, place: str, ignored: _Ignored) -> _Listing:
 def _list_address(path: str, ignored: _Ignored) -> _Listing:
     folders, images, unclear = [], [], []
     root = place(path)
+    plain = CHAIN not in path  # text is enough: there may be a million
     for entry in entries(path):
-        below = str(root / entry.name)
+        below = f"{path}/{entry.name}" if plain else str(root / entry.name)
         named = is_image_name(entry.name)
         if is_junk(entry.name):
             ignored.add(HIDDEN, [below])
