@@ -207,9 +207,10 @@ def place(text: str | os.PathLike[str]) -> Path:
         raise InputError(
             f"{given} does not say in which file", f"write {scheme}//FOLDER::s3://BUCKET/FILE{scheme[:-1]}"
         )
-    address = Address(f"{scheme.lower()}/{_without_secrets(scheme, below)}")
-    if str(address).rstrip("/") != given.rstrip("/"):
-        _asked[str(address)] = given
+    safe = _without_secrets(scheme, below)
+    address = Address(f"{scheme.lower()}/{safe}")
+    if safe != below:
+        _asked[str(address)] = f"{scheme.lower()}//{below}"
     return address
 
 

@@ -19,7 +19,7 @@ FILES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".he
          ".gz", ".bz2", ".xz", ".csv", ".tsv")  # fmt: skip
 MOST_DEPTH = 32  # folders in folders; a server of web pages may link in circles
 
-# What file systems call the mark of a version, and the time of a change.
+# What file systems call the mark of a version, and, where there is none, the time of a change.
 VERSIONS = ("ETag", "etag", "generation", "md5Hash", "checksum", "content_md5", "Content-MD5", "CRC")
 TIMES = ("LastModified", "last_modified", "mtime", "updated", "modified", "Last-Modified", "created", "date_time")
 
@@ -117,7 +117,7 @@ def find(address: Address) -> Found:
 def _found(info: dict[str, Any]) -> Found:
     marks = [str(info[name]) for names in (VERSIONS, TIMES) for name in names if info.get(name) is not None]
     size = info.get("size")
-    return Found(None if size is None else int(size), " ".join(marks[:2]))
+    return Found(None if size is None else int(size), marks[0] if marks else "")
 
 
 def entries(path: str) -> list[Entry]:
