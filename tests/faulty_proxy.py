@@ -70,6 +70,7 @@ class _Handler(BaseHTTPRequestHandler):
         with server.lock:
             server.counts["LIST" if listing else self.command] += 1
             server.counts["all"] += 1
+            server.counts["from the start"] += self.headers.get("Range", "").startswith("bytes=0-")
             number = server.counts["all"]
             server.at_once += 1
             server.most_at_once = max(server.most_at_once, server.at_once)
