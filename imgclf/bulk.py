@@ -16,6 +16,7 @@ from typing import Any
 from imgclf import predict, runs
 from imgclf.errors import InputError, SetupError
 from imgclf.parallel import each_item
+from imgclf.places import place
 from imgclf.predict import Prediction, Predictor, Skipped
 from imgclf.progress import plural, track
 
@@ -183,7 +184,7 @@ class Classify:
         """Read and predict."""
         if not self.kept:
             self.kept["predictor"] = self._open()
-        return list(self.kept["predictor"].each([Path(path) for path in job.paths]))
+        return list(self.kept["predictor"].each([place(path) for path in job.paths]))
 
     def _open(self) -> Predictor:
         if self.content is None:

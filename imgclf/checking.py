@@ -18,6 +18,7 @@ from imgclf.export.catalog import FORMATS
 from imgclf.export.convert import Made
 from imgclf.export.results import REFUSED, write_results
 from imgclf.export.verify import Exported, Limits, Reference, verify
+from imgclf.places import place
 from imgclf.progress import step
 
 
@@ -117,7 +118,7 @@ def _as_measured(run: runs.Run) -> Reference:
     """The test images with what predictions.csv says of them, to six digits."""
     with (run / runs.PREDICTIONS).open(encoding="utf-8", errors="surrogateescape", newline="") as handle:
         rows = {row["path"]: row for row in csv.DictReader(handle)}
-    folder = Path(runs.read_json(run / runs.CONFIG)["data"]["folder"])
+    folder = place(runs.read_json(run / runs.CONFIG)["data"]["folder"])
     classes, index = run.outputs, {name: number for number, name in enumerate(run.classes)}
     found = [(image, rows[name]) for image in measuring.test_images(run)
              if (name := image.path.relative_to(folder).as_posix()) in rows]  # fmt: skip

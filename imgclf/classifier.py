@@ -25,6 +25,7 @@ from imgclf.export.verify import Exported, Limits, Reference
 from imgclf.export.web import write_web
 from imgclf.gating import add_gate
 from imgclf.pixels import read_shrunk
+from imgclf.places import place
 from imgclf.predict import Prediction, Predictor, Skipped
 from imgclf.progress import parse_duration, step, warn
 from imgclf.training.history import History
@@ -164,7 +165,7 @@ class Classifier:
         from imgclf.explaining.similar import find_similar
 
         run = self._own_run("training images")
-        return list(find_similar(run, measuring.images_of_part(run, "train"), Path(path), top).neighbours)
+        return list(find_similar(run, measuring.images_of_part(run, "train"), place(path), top).neighbours)
 
     def evaluate(self, data: AnyPath | None = None) -> Metrics:
         """Measure on a folder of labelled images, or again on the test part of the training."""
@@ -177,7 +178,7 @@ class Classifier:
             InputError: no such folder, unknown classes, or (without a folder) the training images are gone.
         """
         if data is not None:
-            images = measuring.labelled_images(Path(data))
+            images = measuring.labelled_images(place(data))
             if self.run is not None:
                 seen = measuring.trained_on(self.run, images)
                 if seen:
@@ -287,11 +288,11 @@ def train(
         SetupError: weights are missing, the disk is full.
     """
     config = TrainConfig().replace(**settings)
-    source = None if data is None else Path(data)
+    source = None if data is None else place(data)
     root = Path(out) if out is not None else runs.free_folder(run_name(source, config.csv))
     shown = ", ".join(
         [
-            repr(data if data is None else str(data)),
+            repr(None if source is None else str(source)),
             f"out={str(root)!r}",
             *(f"{name}={value!r}" for name, value in settings.items()),
         ]
@@ -323,11 +324,12 @@ def tune(
         SetupError: Optuna (the extra `tune`) is missing, the disk is full.
     """
     config = TrainConfig().replace(**settings)
-    source = None if data is None else Path(data)
+    source = None if data is None else place(data)
     root = Path(out) if out is not None else default_folder(run_name(source, config.csv), finished=resume)
     seconds = None if time_budget is None else parse_duration(time_budget)
     options = Options(trials, seconds, prefer, train_winner, overwrite, resume)
-    return tune_folder(source, root, config, options, command=f"imgclf.tune({None if data is None else str(data)!r})")
+    shown = f"imgclf.tune({None if source is None else str(source)!r})"
+    return tune_folder(source, root, config, options, command=shown)
 
 
 def load(path: AnyPath, classes: Iterable[str] | None = None) -> Classifier:
@@ -370,7 +372,7 @@ def check(
     if opened is not None and not (opened / runs.MODEL).is_file():
         raise InputError(f"{run} has no trained model", "run `imgclf train` to the end")
     chosen = TrainConfig().replace(classes=classes, exclude_classes=exclude_classes)
-    images = open_source(Path(data), classes=chosen.classes, exclude_classes=chosen.exclude_classes)
+    images = open_source(place(data), classes=chosen.classes, exclude_classes=chosen.exclude_classes)
     found = check_images(images, workers)
     if opened is None:
         return found.diagnosis

@@ -13,6 +13,7 @@ from imgclf.data.inspect import inspect
 from imgclf.data.sheet import read_sheet
 from imgclf.data.split_file import read_rows
 from imgclf.errors import InputError
+from imgclf.places import place
 from imgclf.progress import plural
 
 # What a run passes on to the one that continues it: how its images were read and split. Its network comes with weights.
@@ -77,7 +78,7 @@ def read_stored(run: runs.Run) -> Stored:
     try:
         given = TrainConfig.from_json(value["settings"])
         return Stored(
-            given, given.replace(**value["chosen"]), Path(value["data"]["folder"]), tuple(value["notes"]),
+            given, given.replace(**value["chosen"]), place(value["data"]["folder"]), tuple(value["notes"]),
             tuple(value["data"]["notes"]), value["command"], value["created"],
         )  # fmt: skip
     except (KeyError, TypeError) as error:

@@ -3,8 +3,6 @@
 Nothing is trained: the features of the run's images, kept in the cache, say where the known ends.
 """
 
-from pathlib import Path
-
 import numpy as np
 
 from imgclf import measuring, predict, runs
@@ -14,6 +12,7 @@ from imgclf.evaluation.evaluate import evaluate, trusted
 from imgclf.evaluation.metrics import wilson
 from imgclf.evaluation.unknown import fit_gate, gated, softmax
 from imgclf.noise import import_tensorflow
+from imgclf.places import place
 from imgclf.progress import say
 
 
@@ -53,7 +52,7 @@ def add_gate(run: runs.Run, coverage: float) -> predict.Predictor:
     kernel, bias = (weights.astype(np.float64) for weights in head.get_weights())
     (train, labels), (val, _) = (parts[part] for part in measuring.TRAINED)
     logits = val @ kernel + bias
-    folder = Path(runs.read_json(run / runs.CONFIG)["data"]["folder"])
+    folder = place(runs.read_json(run / runs.CONFIG)["data"]["folder"])
     odd = features_of_files(network, strange_halves(folder)[0])
     gate = fit_gate(train, labels, val, logits, coverage=coverage,
                     strange=(odd, odd @ kernel + bias) if len(odd) else None)  # fmt: skip
@@ -71,7 +70,7 @@ def add_gate(run: runs.Run, coverage: float) -> predict.Predictor:
 def _measured(run: runs.Run, facts: dict[str, object]) -> predict.Predictor:
     """Measure the new model on the images of the run, and write what it says of each."""
     predictor = predict.load(run.root)
-    folder = Path(runs.read_json(run / runs.CONFIG)["data"]["folder"])
+    folder = place(runs.read_json(run / runs.CONFIG)["data"]["folder"])
     found = evaluate(predictor, measuring.proof_images(run))
     if measuring.images_of_part(run, "test"):  # else predictions.csv is of a cross-validation
         found.write(run / runs.PREDICTIONS, predictor.classes, folder)

@@ -9,7 +9,9 @@ from imgclf.data.overlap import overlap
 from imgclf.data.sources import open_source
 from imgclf.data.split_file import images_in, read_rows
 from imgclf.errors import InputError
+from imgclf.places import place
 from imgclf.progress import plural
+from imgclf.remote import look_up
 
 TRAINED: tuple[Part, ...] = ("train", "val")  # what a training looks at
 
@@ -22,7 +24,7 @@ def labelled_images(data: Path) -> tuple[ImageFile, ...]:
 
 def trained_on(run: runs.Run, images: Sequence[ImageFile]) -> str:
     """A sentence on images to measure on that were in the training of a run, or look like it; "" if there are none."""
-    folder = Path(runs.read_json(run / runs.CONFIG)["data"]["folder"])
+    folder = place(runs.read_json(run / runs.CONFIG)["data"]["folder"])
     rows = [row for row in read_rows(run / runs.SPLIT) if row.part != "test"]
     found = overlap(images, [ImageFile(folder / row.path, row.label, row.part, row.key) for row in rows])
     seen = (*found.copies, *found.near)
@@ -56,7 +58,9 @@ def images_of_part(run: runs.Run, part: Part) -> tuple[ImageFile, ...]:
     Raises:
         InputError: the folder is gone.
     """
-    return images_in(run / runs.SPLIT, image_folder(run), part)
+    images = images_in(run / runs.SPLIT, image_folder(run), part)
+    look_up(image.path for image in images)  # of images at an address, so that the cache has them
+    return images
 
 
 def image_folder(run: runs.Run) -> Path:
@@ -65,7 +69,7 @@ def image_folder(run: runs.Run) -> Path:
     Raises:
         InputError: it is gone.
     """
-    folder = Path(runs.read_json(run / runs.CONFIG)["data"]["folder"])
+    folder = place(runs.read_json(run / runs.CONFIG)["data"]["folder"])
     if not folder.is_dir():
         raise InputError(
             f"the images of this run are gone from {folder}", "name a folder of labelled images to evaluate"

@@ -1,5 +1,5 @@
 """Per-image work on a Ray cluster: what `parallel` does with processes, done with Ray Data. May import parallel, crew,
-worker, progress, errors; Ray (extra `ray`) only when a cluster is asked for.
+worker, places, progress, errors; Ray (extra `ray`) only when a cluster is asked for.
 
 Blocks of items are Ray tasks, so that a node that dies costs the blocks it was at: Ray does them again elsewhere.
 Within a task the items go to a worker process of `crew`, as they do without Ray: a file that hangs or kills a decoder
@@ -22,6 +22,7 @@ from imgclf.crew import Crew, Worker
 from imgclf.errors import InputError, SetupError
 from imgclf.noise import hushed
 from imgclf.parallel import single_threaded
+from imgclf.places import is_address
 from imgclf.progress import plural, warn
 from imgclf.worker import Reply, Setup
 
@@ -153,7 +154,7 @@ def _require_seen(item: Any) -> None:
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     (item, *_) = getattr(item, "paths", (item,))
-    if not isinstance(item, str | Path) or not Path(item).exists():
+    if not isinstance(item, str | Path) or is_address(item) or not Path(item).exists():
         return
     item = Path(item).absolute()
     look = ray.remote(num_cpus=0)(os.path.exists)

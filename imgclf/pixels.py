@@ -1,4 +1,4 @@
-"""Bytes -> upright uint8 RGB; the one resize. May import NumPy, Pillow, formats and noise only.
+"""Bytes -> upright uint8 RGB; the one resize. May import NumPy, Pillow, formats, noise, places and errors only.
 
 Training, prediction and the exported files must see the same pixels, so everything that turns a file into an array does
 it here. `read` decodes what people have and says what keeps a file from being read as it is by every other decoder;
@@ -20,8 +20,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
+from imgclf.errors import InputError
 from imgclf.formats import FORMATS, REPAIRS, misnamed, sniff
 from imgclf.noise import hushed
+from imgclf.places import Address, place
 
 logging.getLogger("PIL").addHandler(logging.NullHandler())  # it logs errors; without any handler they go to stderr
 
@@ -99,7 +101,7 @@ def read(source: str | Path | bytes, max_side_hint: int | None = None) -> Decode
     Raises:
         UnreadableImage: for whatever reason.
     """
-    data = source if isinstance(source, bytes) else file_bytes(Path(source))
+    data = source if isinstance(source, bytes) else file_bytes(place(source))
     kind = sniff(data)
     formats = _heic_formats() if kind == "HEIF" else FORMATS
     try:
@@ -226,11 +228,14 @@ def _between(first: NDArray[np.generic], second: NDArray[np.generic], weight: Fl
 
 
 def file_bytes(path: Path) -> bytes:
-    """The bytes of a file that may be an image.
+    """The bytes of a file, or of an object at an address, that may be an image.
 
     Raises:
         UnreadableImage: it cannot be opened, is larger than MAX_BYTES, or is no file but a pipe or a device.
+        SetupError: there is no permission to read an address, or its server does not answer.
     """
+    if isinstance(path, Address):
+        return _object_bytes(path)
     try:
         found = path.stat()
         if not stat.S_ISREG(found.st_mode):
@@ -240,6 +245,15 @@ def file_bytes(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise UnreadableImage(f"cannot be opened ({error.strerror or error})") from None
+
+
+def _object_bytes(address: Address) -> bytes:
+    if address.found is not None and (address.found.size or 0) > MAX_BYTES:
+        raise UnreadableImage(f"larger than {MAX_BYTES >> 20} MB")
+    try:
+        return address.read_bytes()
+    except InputError as error:  # another one says that nothing can be read
+        raise UnreadableImage(f"cannot be opened ({error.what})") from None
 
 
 def _decode(data: bytes, formats: tuple[str, ...], max_side_hint: int | None) -> Decoded:

@@ -14,7 +14,9 @@ from numpy.typing import NDArray
 
 from imgclf import runs
 from imgclf.errors import InputError
+from imgclf.patience import AT_ONCE
 from imgclf.pixels import UnreadableImage, load_for_model
+from imgclf.places import Address, place
 
 Array = NDArray[np.float32]
 
@@ -95,8 +97,9 @@ class Predictor:
                 return Skipped(path, str(error))
 
         queue = iter(paths)
-        with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-            batch = list(islice(queue, BATCH))
+        batch = list(islice(queue, BATCH))
+        elsewhere = any(isinstance(path, Address) for path in batch)  # reading means waiting, for many at once
+        with ThreadPoolExecutor(AT_ONCE if elsewhere else os.cpu_count() or 1) as pool:
             pending = [pool.submit(read, path) for path in batch]
             while batch:
                 following = list(islice(queue, BATCH))
@@ -208,7 +211,7 @@ def find_images(patterns: Iterable[str | Path]) -> list[Path]:
 
     Args:
         patterns: a file is taken as it is; a folder gives every image below it, sorted; anything else is a glob
-            (`**` goes through folders).
+            (`**` goes through folders). Each may be an address.
 
     Raises:
         InputError: one of them matches nothing.
@@ -217,8 +220,10 @@ def find_images(patterns: Iterable[str | Path]) -> list[Path]:
 
     found: list[Path] = []
     for pattern in patterns:
-        path = Path(pattern)
-        if path.is_dir():
+        path = place(pattern)
+        if isinstance(path, Address):
+            matches = _at_address(path)
+        elif path.is_dir():
             matches = find_image_files(path)
         elif path.exists():
             matches = [path]
@@ -226,6 +231,16 @@ def find_images(patterns: Iterable[str | Path]) -> list[Path]:
             matches = [Path(name) for name in sorted(glob.glob(str(pattern), recursive=True))]  # noqa: PTH207 (absolute too)
             matches = [file for file in matches if file.is_file()]
         if not matches:
-            raise InputError(f"no images at {pattern}", "expected image files, folders with images, or a glob")
+            raise InputError(f"no images at {path}", "expected image files, folders with images, or a glob")
         found.extend(matches)
     return list(dict.fromkeys(found))
+
+
+def _at_address(address: Address) -> list[Path]:
+    from imgclf import remote
+    from imgclf.data.scan import find_image_files
+
+    if any(sign in address.name for sign in "*?[") or "*" in str(address):
+        return remote.matching(str(address))
+    kind = remote.kind(address)
+    return find_image_files(address) if kind == "folder" else [address] if kind else []

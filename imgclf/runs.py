@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from imgclf.errors import ImgclfError, InputError, SetupError
+from imgclf.places import require_here
 
 SCHEMA = 1  # of the run folder; a reader of another version says so
 
@@ -271,6 +272,7 @@ def require_free(root: Path, overwrite: bool = False) -> bool:
     Raises:
         InputError: the folder exists and overwrite is off, or it is not a run of imgclf.
     """
+    require_here(root, "the run folder")
     if not (root.is_symlink() or root.exists()):
         return False
     if not root.is_dir():

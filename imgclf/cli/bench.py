@@ -7,12 +7,13 @@ from typing import Any
 
 import click
 
+from imgclf.cli.addresses import PLACE
 from imgclf.cli.main import common_options
 
 
 @click.command(short_help="Size, speed and memory of mobile files.")
 @click.argument("models", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--data", type=click.Path(path_type=Path), help="Labelled images to measure the accuracy on.")
+@click.option("--data", type=PLACE, help="Labelled images to measure the accuracy on.")
 @click.option("--format", "output", type=click.Choice(["table", "json"]), default="table", show_default=True)
 @click.option("--adb", is_flag=True, help="Measure on the attached Android phone too.")
 @click.option("--adb-binary", type=click.Path(path_type=Path),

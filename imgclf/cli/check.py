@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from imgclf.cli.addresses import PLACE
 from imgclf.cli.engine import engine_options
 from imgclf.cli.main import common_options
 from imgclf.cli.settings import given_settings, setting_options
@@ -16,7 +17,7 @@ COLOURS = {"error": "red", "warning": "yellow", "note": "cyan"}
 
 
 @click.command(short_help="Find what is wrong with a folder of images.")
-@click.argument("data", type=click.Path(path_type=Path))
+@click.argument("data", type=PLACE)
 @click.option("--all", "everything", is_flag=True, help="Name every file, not only the first three of each finding.")
 @click.option("--format", "output", type=click.Choice(["text", "json"]), default="text", show_default=True)
 @click.option("--html", type=click.Path(path_type=Path, dir_okay=False), help="Write a page with thumbnails.")
@@ -36,7 +37,8 @@ def command(
 ) -> None:  # fmt: skip
     """Check DATA for what a training would suffer from: bad files, wrong labels, copies, leaks, bad photos.
 
-    DATA is a folder with one folder of images per class, an archive of such (.zip, .tar), or a table (.csv).
+    DATA is a folder with one folder of images per class, an archive of such (.zip, .tar), or a table (.csv); folder
+    and archive may be at an address (s3://BUCKET/FOLDER).
 
     Every file is decoded completely. Nothing in DATA is touched. What was found out is kept, so that a second check
     only reads what is new.

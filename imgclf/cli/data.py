@@ -5,6 +5,7 @@ from typing import Any
 
 import click
 
+from imgclf.cli.addresses import PLACE
 from imgclf.cli.check import PAGE_MARK
 from imgclf.cli.main import common_options
 from imgclf.cli.settings import given_settings, setting_options
@@ -78,7 +79,7 @@ def pack_(data: Path | None, out: Path, form: str, shard_size: str, split: str |
 
 
 @command.command()
-@click.argument("data", type=click.Path(path_type=Path))
+@click.argument("data", type=PLACE)
 @click.option("--augment", type=click.Choice(AUGMENTATIONS), default="auto", show_default=True)
 @click.option("--flip/--no-flip", default=True, show_default=True, help="Mirror images left to right.")
 @click.option("--image-size", type=click.IntRange(16, 512), default=160, show_default=True, help="Side in pixels.")
@@ -104,7 +105,7 @@ def preview(data: Path, augment: str, flip: bool, image_size: int, seed: int, ou
 
 
 @command.command()
-@click.argument("data", type=click.Path(path_type=Path), required=False)
+@click.argument("data", type=PLACE, required=False)
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), default=Path("split.csv"), show_default=True)
 @click.option("--folds", type=click.IntRange(3), help="Write this many files for cross-validation: split-1.csv, ...")
 @setting_options("csv", "classes", "exclude_classes", "split", "group_by", "drop_leaks", "val_share",

@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from imgclf.cli.main import common_options
+from imgclf.places import place
 
 METHODS = ("gradcam", "occlusion")
 
@@ -38,7 +39,7 @@ def command(
     elif len(images) > 1 or label is not None or method is not None:
         raise InputError("--layers draws one image, and neither a class nor a method", "leave the others out")
     else:
-        _layers(run, Path(images[0]), out)
+        _layers(run, place(images[0]), out)
 
 
 def _heat(model: Path, images: tuple[str, ...], out: Path, label: str | None, method: str | None) -> None:

@@ -28,7 +28,7 @@ FORMATS = ("table", "csv", "json")
 @common_options
 @engine_options
 def command(model: Path, paths: tuple[str, ...], top: int, output: str, out: Path | None) -> None:
-    """Classify PATHS (files, folders, globs) with MODEL: a run folder, a .keras or a .tflite file.
+    """Classify PATHS (files, folders, globs; also s3://BUCKET/...) with MODEL: a run folder, a .keras or .tflite file.
 
     Images that cannot be read are named and left out; the exit code is 1 then.
     """

@@ -8,10 +8,12 @@ from typing import Any
 
 import click
 
+from imgclf.cli.addresses import PLACE
 from imgclf.cli.engine import engine_options
 from imgclf.cli.main import common_options
 from imgclf.cli.settings import given_settings, setting_options
 from imgclf.config import TrainConfig
+from imgclf.places import shown as shown_argument
 
 
 class Grouped(click.Command):
@@ -31,7 +33,7 @@ class Grouped(click.Command):
 
 
 @click.command(cls=Grouped, short_help="Train on a folder of labelled images.")
-@click.argument("data", type=click.Path(path_type=Path), required=False)
+@click.argument("data", type=PLACE, required=False)
 @click.option("--out", type=click.Path(path_type=Path), help="Run folder to make.  [default: runs/NAME]")
 @click.option("--overwrite", is_flag=True, help="Replace an earlier run at --out.")
 @click.option("--resume", type=click.Path(path_type=Path), help="Go on with an interrupted run; takes nothing else.")
@@ -45,7 +47,8 @@ def command(
     """Train a classifier on DATA, a folder with one folder of images per class.
 
     DATA may also hold train/, val/ and test/ folders of class folders, or be an archive (.zip, .tar) of all that, or a
-    table (.csv) of paths and labels. Nothing in it is touched. The run folder gets
+    table (.csv) of paths and labels; folder and archive may be at an address (s3://BUCKET/FOLDER, https://.../x.zip).
+    Nothing in it is touched. The run folder gets
     the model, its measures on the test images, mobile files that are proven to behave like it, and report.html.
     """
     from imgclf import runs
@@ -63,7 +66,7 @@ def command(
     settings = TrainConfig().replace(**{**(read_settings(config) if config else {}), **given})
     named = data or (Path(settings.from_run) if settings.from_run else None)
     root = out or runs.free_folder(run_name(named, settings.csv))
-    shown = shlex.join(["imgclf", *sys.argv[1:]])
+    shown = shlex.join(["imgclf", *map(shown_argument, sys.argv[1:])])
     outcome = train_folder(data, root, settings, overwrite=overwrite, command=shown)
     print_outcome(outcome)
 

@@ -8,16 +8,18 @@ from typing import Any
 
 import click
 
+from imgclf.cli.addresses import PLACE
 from imgclf.cli.main import common_options
 from imgclf.cli.settings import given_settings, setting_options
 from imgclf.cli.train import Grouped, print_outcome
 from imgclf.config import NOT_SEARCHED, TrainConfig
+from imgclf.places import shown as shown_argument
 
 PREFERENCES = ("accuracy", "size", "latency")
 
 
 @click.command(cls=Grouped, short_help="Search the network and settings that suit the images.")
-@click.argument("data", type=click.Path(path_type=Path), required=False)
+@click.argument("data", type=PLACE, required=False)
 @click.option("--trials", type=click.IntRange(1), default=20, show_default=True, metavar="N",
               help="How many short trainings, those of an interrupted search included.")  # fmt: skip
 @click.option(
@@ -53,7 +55,7 @@ def command(
     settings = TrainConfig().replace(**given_settings(options))
     seconds = None if time_budget is None else parse_duration(time_budget)
     root = out or default_folder(run_name(data, settings.csv), finished=resume)
-    shown = shlex.join(["imgclf", *sys.argv[1:]])
+    shown = shlex.join(["imgclf", *map(shown_argument, sys.argv[1:])])
     wanted = Options(trials, seconds, prefer, not no_train, overwrite, resume)
     tuned = tune_folder(data, root, settings, wanted, command=shown)
     if output == "json":

@@ -7,12 +7,13 @@ from typing import Any
 
 import click
 
+from imgclf.cli.addresses import PLACE
 from imgclf.cli.main import common_options
 
 
 @click.command(short_help="Compare mobile files with the model on the phone's own runtimes.")
 @click.argument("model", type=click.Path(path_type=Path))
-@click.option("--data", type=click.Path(path_type=Path),
+@click.option("--data", type=PLACE,
               help="Labelled images to compare on.  [default: the test part of the run]")  # fmt: skip
 @click.option("--labels", type=click.Path(path_type=Path), help="Class names, one a line, of a file without them.")
 @click.option("--max-drop", type=click.FloatRange(0, 100), default=1.0, show_default=True,

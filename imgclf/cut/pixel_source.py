@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgclf.cut.engine import BATCH
-from imgclf.data.batches import read_in_order
+from imgclf.data.batches import read_in_order, taken
 from imgclf.data.imageset import StagedImage
 from imgclf.models import augmentation
 
@@ -83,7 +83,7 @@ class Pixels:
         dataset = read_in_order(
             [image.path for image in chosen], self.image_size, BATCH, channels=self.channels, draws=draws, vary=vary
         )
-        for images, _ in dataset:
+        for images, _ in taken(dataset):
             yield images.numpy()
 
     def _picked(self, view: int, positions: Positions) -> Iterator[Array]:
@@ -94,7 +94,7 @@ class Pixels:
         dataset = recipe(read_in_order(paths, self.image_size, BATCH, channels=self.channels), view)
         wanted, start, last = set(positions.tolist()), 0, max(positions.tolist(), default=-1)
         found: list[Array] = []
-        for images, _ in dataset:
+        for images, _ in taken(dataset):
             here = [index for index in range(len(images)) if start + index in wanted]
             found += [images[index].numpy() for index in here]
             start += len(images)

@@ -1,7 +1,7 @@
 """Staged images as batches of pixels, decoded once where there is room: the only module of data/ with TensorFlow."""
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -13,8 +13,11 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from imgclf.data.imageset import Part, StagedSet
+from imgclf.data.stage import Late, complete
+from imgclf.errors import ImgclfError
 from imgclf.pixels import LUMA
 from imgclf.progress import step
+from imgclf.readers import side_by_side
 
 Place = Literal["memory", "file", "nothing"]
 
@@ -50,6 +53,7 @@ def batches(
     Returns:
         Batches `(images, labels)`: float32 `(n, height, width, channels)`, values 0..255; float32 one-hot `(n, C)`.
     """
+    complete(staged, part)
     folder = staged.root / part
     dataset = keras.utils.image_dataset_from_directory(
         str(folder),
@@ -75,7 +79,7 @@ def read_in_order(
     """Any staged files, in their order, read as `batches` reads them.
 
     Args:
-        paths: staged files.
+        paths: staged files, or images at addresses (`stage.Late`), which are read side by side and not kept here.
         image_size: (height, width) in pixels.
         batch_size: images a batch; the last may be smaller.
         channels: 3 or 1.
@@ -86,12 +90,13 @@ def read_in_order(
         A `tf.data.Dataset` of batches `(images, empty labels)`: float32 `(n, H, W, channels)`, values 0..255, and
         float32 `(n, 0)`.
     """
-    names = [str(path) for path in paths]
-    numbers = draws if draws is not None else np.zeros((len(names), 0), np.float32)
+    numbers = draws if draws is not None else np.zeros((len(paths), 0), np.float32)
+    late = any(isinstance(path, Late) for path in paths)
 
-    def read(name: Any, drawn: Any) -> tuple[Any, Any]:
+    def read(source: Any, drawn: Any) -> tuple[Any, Any]:
         # what keras.utils.image_dataset_from_directory does with a file
-        image = tf.image.decode_image(tf.io.read_file(name), channels=3, expand_animations=False)
+        content = source if late else tf.io.read_file(source)
+        image = tf.image.decode_image(content, channels=3, expand_animations=False)
         image = tf.image.resize(image, image_size, method="bilinear")
         images = tf.ensure_shape(image, (*image_size, 3))[None]
         if channels == 1:
@@ -101,9 +106,44 @@ def read_in_order(
             images = vary(images, drawn[None])
         return images[0], drawn[:0]
 
-    dataset = tf.data.Dataset.from_tensor_slices((names, numbers))
+    sources = _contents(paths) if late else tf.data.Dataset.from_tensor_slices([str(path) for path in paths])
+    dataset = tf.data.Dataset.zip((sources, tf.data.Dataset.from_tensor_slices(numbers)))
     dataset = dataset.map(read, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
     return dataset.batch(batch_size).prefetch(2)
+
+
+def _contents(paths: Sequence[Path]) -> Any:
+    """The bytes of staged files, one by one."""
+
+    def contents() -> Iterator[bytes]:
+        try:
+            yield from side_by_side(_content, paths)
+        except ImgclfError as error:
+            _failures.append(error)
+            raise
+
+    return tf.data.Dataset.from_generator(contents, output_signature=tf.TensorSpec((), tf.string))
+
+
+def _content(path: Path) -> bytes:
+    return path.contents() if isinstance(path, Late) else path.read_bytes()
+
+
+_failures: list[ImgclfError] = []  # of readers within TensorFlow, which makes texts of exceptions
+
+
+def taken(dataset: Any) -> Iterator[Any]:
+    """The batches of a dataset of `read_in_order`.
+
+    Raises:
+        ImgclfError: why an image could not be read.
+    """
+    try:
+        yield from dataset
+    except tf.errors.OpError:
+        if _failures:
+            raise _failures.pop() from None
+        raise
 
 
 def place_for(size: int, folder: Path) -> Place:
@@ -129,10 +169,15 @@ class DecodedImages:
         channels: int = 3, seed: int = 0, order: Callable[[int], NDArray[np.int64]] | None = None,
     ) -> None:  # fmt: skip
         self.order = order
-        self.staged, self.part, self.image_size, self.batch_size = staged, part, image_size, batch_size
+        self._given, self.part, self.image_size, self.batch_size = staged, part, image_size, batch_size
         self.channels, self.seed = channels, seed
         self.count = len(staged.parts[part])
         self.place = place_for(self.count * image_size[0] * image_size[1] * channels, staged.root)
+
+    @cached_property
+    def staged(self) -> StagedSet:
+        """The images as files; those at addresses are copied when the first of them is asked for."""
+        return complete(self._given, self.part)
 
     @property
     def steps(self) -> int:

@@ -17,6 +17,10 @@ from imgclf.data.imageset import Examined, ImageFile, ImageSet
 from imgclf.data.known import Known, Stamp
 from imgclf.data.looks import look
 from imgclf.errors import InputError
+from imgclf.patience import limit_seconds
+from imgclf.places import Address, place
+from imgclf.readers import Contents
+from imgclf.remote import look_up
 
 KEY_BYTES = 16  # 128 bits: no two of 10^12 files share a key by chance
 ENOUGH_SIDE = 256  # pixels; a 12-megapixel JPEG is decoded to its end, but at 1/8 of its size, in half the time
@@ -44,6 +48,9 @@ def inspect(images: ImageSet, workers: int | None = None, known: Known | None = 
     if known is None:
         with Known.open() as opened:
             return inspect(images, workers, opened)
+    remote = any(isinstance(image.path, Address) for image in images.images)
+    if remote:
+        look_up(image.path for image in images.images)
     stamps = [Stamp.of(image.path) for image in images.images]
     earlier = known.find(stamp for stamp in stamps if stamp is not None)
     found: dict[int, Examined] = {
@@ -51,10 +58,14 @@ def inspect(images: ImageSet, workers: int | None = None, known: Known | None = 
     }
     todo = [index for index in range(len(stamps)) if index not in found]
     fresh: list[tuple[Stamp, Examined, NDArray[np.uint8] | None]] = []
-    paths = [str(images.images[index].path) for index in todo]
+    paths = [images.images[index].path for index in todo]
+    # what lies elsewhere is read here, and ahead: a worker that waits for a server decodes nothing
+    contents = Contents(paths)
+    items = contents if not parallel.is_elsewhere() else [p if isinstance(p, Address) else str(p) for p in paths]
+    patience = parallel.ITEM_TIMEOUT + (limit_seconds() if remote else 0.0)
     try:
         for number, result in parallel.each_item(
-            examine, paths, title="reading images", workers=workers, anywhere=True
+            examine, items, title="reading images", workers=workers, item_timeout=patience, anywhere=True
         ):
             index = todo[number]
             reading = result.value or Reading(_unreadable(result.error or ""))
@@ -66,6 +77,7 @@ def inspect(images: ImageSet, workers: int | None = None, known: Known | None = 
                 known.add(fresh)
                 fresh.clear()
     finally:
+        contents.close()
         known.add(fresh)
     return images.with_images(_filled(image, found[index]) for index, image in enumerate(images.images))
 
@@ -79,10 +91,10 @@ def _filled(image: ImageFile, examined: Examined) -> ImageFile:
     return replace(image, **examined._replace(verdict="repairable", reason=reasons)._asdict())
 
 
-def examine(path: str) -> Reading:
+def examine(source: str | Path | bytes) -> Reading:
     """Read one file once: its key, what a complete decode finds, what it looks like."""
     try:
-        data = pixels.file_bytes(Path(path))
+        data = source if isinstance(source, bytes) else pixels.file_bytes(place(source))
     except pixels.UnreadableImage as error:
         return Reading(_unreadable(str(error)))
     key = hashlib.blake2b(data, digest_size=KEY_BYTES).hexdigest()

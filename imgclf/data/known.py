@@ -1,4 +1,5 @@
-"""What earlier checks have found out about files and pictures, in the cache folder. May import cachedir and imageset.
+"""What earlier checks have found out about files and pictures, in the cache folder. May import cachedir, places
+and imageset.
 
 An SQLite file: safe with two processes at once and after a kill. It only ever saves time: where it cannot be read or
 written, everything is worked out again.
@@ -6,6 +7,7 @@ written, everything is worked out again.
 
 import contextlib
 import dataclasses
+import hashlib
 import os
 import sqlite3
 import time
@@ -22,6 +24,7 @@ from numpy.typing import NDArray
 from imgclf import formats
 from imgclf.cachedir import cache_folder
 from imgclf.data.imageset import THUMBNAIL_SIDE, Examined, Looks
+from imgclf.places import Address
 
 # Another version of what is measured, or another decoder, and what is known is worth nothing any more.
 VERSION = f"2 pillow {PIL.__version__} {len(formats.FORMATS)}"
@@ -47,7 +50,10 @@ TABLES = (
 
 @dataclass(frozen=True, slots=True)
 class Stamp:
-    """By what a file is recognized as unchanged: path, size, and the times of its last changes in nanoseconds."""
+    """By what a file is recognized as unchanged: path, size, and the times of its last changes in nanoseconds.
+
+    Of an object at an address, a hash of what its listing calls its version stands for the times.
+    """
 
     path: str
     size: int
@@ -56,8 +62,13 @@ class Stamp:
 
     @classmethod
     def of(cls, path: Path) -> "Stamp | None":
-        """The stamp of a file; None where it cannot be asked for."""
+        """The stamp of a file; None where it cannot be asked for, or where a listing says too little of an address."""
         name = str(path)
+        if isinstance(path, Address):
+            if path.found is None or path.found.size is None or not path.found.version:
+                return None
+            digest = hashlib.blake2b(path.found.version.encode(), digest_size=8).digest()
+            return cls(name, path.found.size, int.from_bytes(digest, "big", signed=True), 0)
         try:
             found = os.stat(name)  # noqa: PTH116 (100,000 files: Path takes six times as long)
         except (OSError, ValueError):

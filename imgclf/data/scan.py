@@ -1,4 +1,4 @@
-"""Folder -> ImageSet: which files are candidates, and of which class and part. May import pixels (its tables), errors.
+"""Folder -> ImageSet: which files are candidates, and of which class and part. May import formats, places, errors.
 
 Nothing is decoded here. Files with a usual image extension are taken by their name; files whose extension says nothing
 are looked at for their first bytes.
@@ -15,6 +15,9 @@ from pathlib import Path
 from imgclf.data.imageset import PARTS, ImageFile, ImageSet, Part
 from imgclf.errors import InputError
 from imgclf.formats import EXTENSIONS, SNIFF_BYTES, sniff
+from imgclf.places import CHAIN, Address, is_address, place
+from imgclf.readers import side_by_side
+from imgclf.remote import beginning, entries, listed, with_found
 
 PART_NAMES: dict[str, Part] = {
     "train": "train",
@@ -58,7 +61,7 @@ def scan(folder: str | Path) -> ImageSet:
     archives have it, is looked through.
 
     Args:
-        folder: the folder; nothing in it is touched.
+        folder: the folder, or its address; nothing in it is touched.
 
     Returns:
         The set, with paths and labels, and parts where the folder has them.
@@ -66,8 +69,13 @@ def scan(folder: str | Path) -> ImageSet:
     Raises:
         InputError: there is no such folder, or fewer than two classes in it.
     """
-    root = Path(folder)
+    root = place(folder)
     _require_folder(root)
+    with listed(root, lambda name: not is_junk(name)):
+        return _scan(root)
+
+
+def _scan(root: Path) -> ImageSet:
     ignored = _Ignored()
     top = _look_through(_list(str(root), os.path.realpath(root), ignored), ignored)
     top = _without_strange(top, ignored)
@@ -88,7 +96,8 @@ def scan(folder: str | Path) -> ImageSet:
     images.sort()
     classes = tuple(sorted({label for _, label, _, _ in images}))
     _require_classes(root, top, classes, ignored)
-    files = tuple(ImageFile(Path(path), label, part) for _, label, path, part in images)
+    places = with_found([path for _, _, path, _ in images])
+    files = tuple(ImageFile(path, label, part) for path, (_, label, _, part) in zip(places, images, strict=True))
     return ImageSet(root, classes, files, ignored.table(), bool(parts))
 
 
@@ -123,7 +132,8 @@ def find_image_files(folder: Path) -> list[Path]:
     Args:
         folder: an existing folder.
     """
-    return [Path(path) for path in sorted(_images_below(_Folder(folder.name, str(folder), str(folder.resolve()))))]
+    with listed(folder, lambda name: not is_junk(name)):
+        return with_found(sorted(_images_below(_Folder(folder.name, str(folder), str(folder.resolve())))))
 
 
 def is_junk(name: str) -> bool:
@@ -177,6 +187,8 @@ class _Listing:
 
 
 def _list(path: str, place: str, ignored: _Ignored) -> _Listing:
+    if is_address(path):
+        return _list_address(path, ignored)
     folders, images = [], []
     try:
         with os.scandir(path) as entries:
@@ -198,6 +210,36 @@ def _list(path: str, place: str, ignored: _Ignored) -> _Listing:
             f"the folder {path} cannot be listed ({error.strerror or error})", "check its permissions"
         ) from None
     return _Listing(tuple(sorted(folders, key=lambda folder: folder.name)), tuple(sorted(images)))
+
+
+def _list_address(path: str, ignored: _Ignored) -> _Listing:
+    folders, images, unclear = [], [], []
+    root = place(path)
+    plain = CHAIN not in path  # text is enough: there may be a million
+    for entry in entries(path):
+        below = f"{path}/{entry.name}" if plain else str(root / entry.name)
+        named = is_image_name(entry.name)
+        if is_junk(entry.name):
+            ignored.add(HIDDEN, [below])
+        elif entry.folder:
+            folders.append(_Folder(entry.name, below, below))
+        elif named is None:
+            unclear.append(below)
+        elif named:
+            images.append(below)
+        else:
+            ignored.add(NO_IMAGE, [below])
+    for below, is_image in zip(unclear, side_by_side(_begins_as_image, with_found(unclear)), strict=True):
+        if is_image:
+            images.append(below)
+        else:
+            ignored.add(NO_IMAGE, [below])
+    return _Listing(tuple(sorted(folders, key=lambda folder: folder.name)), tuple(sorted(images)))
+
+
+def _begins_as_image(path: Path) -> bool:
+    assert isinstance(path, Address)
+    return bool(sniff(beginning(path, SNIFF_BYTES)))
 
 
 def _is_candidate(entry: os.DirEntry[str]) -> bool:
@@ -263,7 +305,9 @@ def _require_folder(root: Path) -> None:
         return
     if root.exists():
         raise InputError(f"{root} is a file", "expected a folder with one folder of images per class")
-    siblings = [path.name for path in root.parent.iterdir() if path.is_dir()] if root.parent.is_dir() else []
+    looked_at = len(root.parts) > 2 or not isinstance(root, Address)  # nobody may list all buckets
+    beside = root.parent.iterdir() if looked_at and root.parent.is_dir() else ()
+    siblings = [path.name for path in beside if path.is_dir()]
     near = difflib.get_close_matches(root.name, siblings, n=1)
     fix = f"did you mean {root.parent / near[0]}?" if near else "expected a folder with one folder of images per class"
     raise InputError(f"there is no folder {root}", fix)

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from imgclf.data.bundle import is_bundle, open_bundle
+from imgclf.data.download import download
 from imgclf.data.imageset import ImageSet
 from imgclf.data.members import SUFFIXES
 from imgclf.data.scan import scan
@@ -17,6 +18,7 @@ from imgclf.data.shard_set import open_shards
 from imgclf.data.shards import base_name, find_shards
 from imgclf.data.table import read_table
 from imgclf.errors import InputError
+from imgclf.places import Address
 
 TABLES = (".csv", ".tsv")
 SHOWN = 20  # classes that an error lists
@@ -28,8 +30,9 @@ def open_source(
     """List the labelled images of a folder, a table, an archive or shards.
 
     Args:
-        data: a folder of class folders, a zip or tar archive of them, a table (.csv, .tsv), or shards (Parquet,
-            WebDataset; see `find_shards`); with `csv`, the folder or archive that its paths may start from, or None.
+        data: a folder of class folders, a zip or tar archive of them (both also at an address), a table (.csv, .tsv),
+            or shards (Parquet, WebDataset; see `find_shards`); with `csv`, the folder or archive that its paths may
+            start from, or None.
         csv: a table of paths and labels; see `read_table`.
         classes: the classes to take; all where it is empty. Names are compared in NFC, exactly, or else in any letter
             case where only one class fits.
@@ -43,6 +46,8 @@ def open_source(
             two classes left.
         SetupError: an archive or a shard cannot be unpacked in the cache folder; pyarrow is missing.
     """
+    if isinstance(data, Address):
+        return choose_classes(_at_address(data, csv), classes, exclude_classes)
     shards = find_shards(data) if data is not None and csv is None else None
     if shards is not None:
         return choose_classes(open_shards(shards), classes, exclude_classes)
@@ -58,11 +63,12 @@ def open_source(
 def run_name(data: Path | None, csv: str | Path | None) -> str:
     """What a run on these images is called: the name of the folder, table, archive or shard, without its ending."""
     named = (data if data is not None else Path(csv or "images")).resolve()
-    if named.is_dir():
+    if not isinstance(named, Address) and named.is_dir():
         return named.name
-    if data is not None and not named.exists():
+    if data is not None and not isinstance(data, Address) and not named.exists():
         named = named.with_name(base_name(data) or named.name)
-    ending = next((suffix for suffix in SUFFIXES if named.name.casefold().endswith(suffix)), named.suffix)
+    ending = next((suffix for suffix in SUFFIXES if named.name.casefold().endswith(suffix)),
+                  "" if isinstance(named, Address) else named.suffix)  # fmt: skip
     return named.name[: -len(ending)] if ending else named.name
 
 
@@ -95,6 +101,23 @@ def _list(data: Path | None, csv: Path | None) -> ImageSet:
     if data.name.casefold().endswith(SUFFIXES) and not data.exists():
         raise InputError(f"there is no file {data}", "expected an archive of class folders")
     return scan(data) if csv is None else read_table(csv, data)
+
+
+def _at_address(address: Address, csv: Path | None) -> ImageSet:
+    """A folder of class folders, or an archive of them, which is copied here first."""
+    if csv is not None or address.name.casefold().endswith(TABLES):
+        raise InputError(f"a table is given with {address}",
+                         "copy table and images here; an address may be a folder or an archive")  # fmt: skip
+    if not address.name.casefold().endswith(SUFFIXES):
+        return scan(address)
+    archive = download(address)
+    folder = archive
+    try:
+        folder = open_bundle(archive)
+        return scan(folder)
+    except InputError as error:
+        what = error.what.replace(str(folder), str(address)).replace(str(archive), str(address))
+        raise InputError(what, error.fix) from None
 
 
 def _find(name: str, images: ImageSet, option: str) -> str:

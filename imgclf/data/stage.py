@@ -1,7 +1,8 @@
-"""ImageSet -> StagedSet: a folder that any loader reads without surprise. May import parallel, pixels, runs and errors.
+"""ImageSet -> StagedSet: a folder that any loader reads without surprise. May import the ground modules.
 
 Fine files are linked, everything else is rewritten once as an upright 8-bit RGB JPEG or PNG. The user's files are only
-read.
+read. Images at an address are not staged until something needs them as files (`complete`): what is computed once and
+kept, as the features of a head are, reads them one by one.
 """
 
 import contextlib
@@ -10,7 +11,7 @@ import io
 import shutil
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -18,8 +19,12 @@ from typing import NamedTuple
 from PIL import Image
 
 from imgclf import formats, parallel, pixels, runs
-from imgclf.data.imageset import PARTS, ImageFile, ImageSet, StagedImage, StagedSet
+from imgclf.data.imageset import PARTS, ImageFile, ImageSet, Part, StagedImage, StagedSet
 from imgclf.errors import ImgclfError, InputError, SetupError
+from imgclf.patience import limit_seconds
+from imgclf.places import Address
+from imgclf.progress import step
+from imgclf.readers import side_by_side
 
 LOSSY = {
     "JPEG",
@@ -33,6 +38,41 @@ PNG_OPTIONS = {"compress_level": 1}  # the fastest; these files live as long as 
 
 MARKER = "stage.txt"  # names the input size that large photos were shrunk for
 SHOWN = 5  # files named in an error
+
+
+class Late(Address):
+    """An image at an address that is staged when it is read.
+
+    Attributes:
+        target: the staged file, where there is one.
+        jpeg: whether that is a JPEG, where it is rewritten.
+        side: of the images that the model takes, where it is rewritten; 0 where it is taken as it is.
+    """
+
+    target: Path
+    jpeg: bool
+    side: int
+
+    @classmethod
+    def of(cls, source: Address, target: Path, jpeg: bool, side: int) -> "Late":
+        """The address with how it is staged."""
+        late = cls(*source.parts)
+        late.found, late.target, late.jpeg, late.side = source.found, target, jpeg, side
+        return late
+
+    def contents(self) -> bytes:
+        """The bytes that the staged file has.
+
+        Raises:
+            InputError: it could be read before and cannot be read any more.
+            SetupError: its server does not answer.
+        """
+        if self.target.is_file():
+            return self.target.read_bytes()
+        try:
+            return _encoded(self, self.side, self.jpeg)
+        except pixels.UnreadableImage as error:
+            raise _gone([f"{self}: {error}"]) from None
 
 
 @dataclass(frozen=True)
@@ -77,6 +117,8 @@ def stage(images: ImageSet, folder: Path, image_size: tuple[int, int], workers: 
     staged = StagedSet(folder, images.classes, _plan(images, folder), short_side)
     sources = {image.path: image for image in images.usable}
     jobs = [_job(item, sources[item.source], short_side) for part in PARTS for item in staged.parts[part]]
+    late = {job.target: job for job in jobs if isinstance(job.source, Address)}
+    jobs = [job for job in jobs if job.target not in late]
     if not images.listed:
         _require_apart(folder, images.root)
     try:
@@ -86,7 +128,52 @@ def stage(images: ImageSet, folder: Path, image_size: tuple[int, int], workers: 
     except OSError as error:
         raise _disk_error(error, folder, jobs) from error
     _rewrite_all([job for job in jobs if job.rewrite], folder, short_side, workers)
-    return staged
+    return _with_late(staged, late) if late else staged
+
+
+def _with_late(staged: StagedSet, late: dict[Path, "_Job"]) -> StagedSet:
+    def named(item: StagedImage) -> StagedImage:
+        job = late.get(item.path)
+        if job is None or not isinstance(job.source, Address):
+            return item
+        return replace(item, path=Late.of(job.source, job.target, job.jpeg, staged.side if job.rewrite else 0))
+
+    parts = {part: tuple(map(named, items)) for part, items in staged.parts.items()}
+    return replace(staged, parts=parts)
+
+
+def complete(staged: StagedSet, part: Part) -> StagedSet:
+    """Copy the images of a part that lie at addresses into the stage, for what reads a folder again and again.
+
+    Args:
+        staged: as `stage` gives it.
+        part: the part.
+
+    Returns:
+        The set with files only, in that part.
+
+    Raises:
+        InputError, SetupError: as `stage`; an image cannot be read any more.
+    """
+    late = [item.path for item in staged.parts[part] if isinstance(item.path, Late)]
+    if not late:
+        return staged
+    missing = [path for path in late if not path.target.is_file()]
+    jobs = [_Job(path.target, path, path.jpeg, True) for path in missing if path.side]
+    try:
+        with step("copying images to train on", len(missing) - len(jobs), "images") as bar:
+            plain = [path for path in missing if not path.side]
+            for path, data in zip(plain, side_by_side(Late.contents, plain), strict=True):
+                with _completed(path.target) as unfinished:
+                    unfinished.write_bytes(data)
+                bar.update()
+    except OSError as error:
+        raise _disk_error(error, staged.root, []) from error
+    _rewrite_all(jobs, staged.root, staged.side, None, limit_seconds())
+    items = tuple(
+        replace(item, path=item.path.target) if isinstance(item.path, Late) else item for item in staged.parts[part]
+    )
+    return replace(staged, parts={**staged.parts, part: items})
 
 
 def _plan(images: ImageSet, folder: Path) -> dict[str, tuple[StagedImage, ...]]:
@@ -181,8 +268,11 @@ def _completed(target: Path) -> Iterator[Path]:
             unfinished.unlink(missing_ok=True)
 
 
-def _rewrite_all(jobs: list[_Job], folder: Path, short_side: int, workers: int | None) -> None:
-    results = parallel.map_items(partial(_rewrite, short_side), jobs, title="preparing images", workers=workers)
+def _rewrite_all(
+    jobs: list[_Job], folder: Path, short_side: int, workers: int | None, patience: float = 0.0
+) -> None:  # fmt: skip
+    results = parallel.map_items(partial(_rewrite, short_side), jobs, title="preparing images", workers=workers,
+                                 item_timeout=parallel.ITEM_TIMEOUT + patience)  # fmt: skip
     failed = []
     for job, result in zip(jobs, results, strict=True):
         failure = _Failure(result.error) if result.error else result.value
@@ -197,27 +287,39 @@ def _rewrite_all(jobs: list[_Job], folder: Path, short_side: int, workers: int |
 def _rewrite(short_side: int, job: _Job) -> _Failure | None:
     """Write one repaired copy; returns why it failed, or None."""
     try:
-        decoded = pixels.read_shrunk(job.source, short_side)
+        encoded = _encoded(job.source, short_side, job.jpeg)
     except pixels.UnreadableImage as error:
         return _Failure(str(error))
-    encoded = io.BytesIO()
-    name, options = ("JPEG", JPEG_OPTIONS) if job.jpeg else ("PNG", PNG_OPTIONS)
-    Image.fromarray(decoded.pixels).save(encoded, name, **options)
     try:
         with _completed(job.target) as unfinished:
-            unfinished.write_bytes(encoded.getbuffer())
+            unfinished.write_bytes(encoded)
     except OSError as error:
         return _Failure(error.strerror or str(error), error.errno or errno.EIO)
     return None
 
 
+def _encoded(source: Path, short_side: int, jpeg: bool) -> bytes:
+    """The bytes of a staged file; of side 0, the file as it is."""
+    if not short_side:
+        return pixels.file_bytes(source)
+    decoded = pixels.read_shrunk(source, short_side)
+    encoded = io.BytesIO()
+    name, options = ("JPEG", JPEG_OPTIONS) if jpeg else ("PNG", PNG_OPTIONS)
+    Image.fromarray(decoded.pixels).save(encoded, name, **options)
+    return encoded.getvalue()
+
+
 def _require_none(failed: list[str]) -> None:
     if failed:
-        more = f" and {len(failed) - SHOWN} more" if len(failed) > SHOWN else ""
-        raise InputError(
-            f"{len(failed)} images could be read at first but not now ({'; '.join(failed[:SHOWN])}{more})",
-            "leave the folder alone while imgclf works, and start again",
-        )
+        raise _gone(failed)
+
+
+def _gone(failed: list[str]) -> InputError:
+    more = f" and {len(failed) - SHOWN} more" if len(failed) > SHOWN else ""
+    return InputError(
+        f"{len(failed)} images could be read at first but not now ({'; '.join(failed[:SHOWN])}{more})",
+        "leave the folder alone while imgclf works, and start again",
+    )
 
 
 def _disk_error(error: OSError, folder: Path, jobs: list[_Job]) -> ImgclfError:

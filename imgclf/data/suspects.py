@@ -17,6 +17,7 @@ from typing import Literal, get_args
 from imgclf import runs
 from imgclf.data.sheet import read_sheet
 from imgclf.errors import InputError
+from imgclf.places import Address, is_address, place
 
 Action = Literal["", "keep", "relabel", "exclude"]
 
@@ -128,6 +129,8 @@ def read_suspects(path: Path) -> tuple[Suspect, ...]:
 
 def shown_path(path: Path, folder: Path) -> str:
     """The path of an image as suspects.csv in `folder` has it: relative where there is a way, with forward slashes."""
+    if isinstance(path, Address):
+        return str(path)
     try:
         return Path(os.path.relpath(path, folder)).as_posix()
     except ValueError:  # another drive, on Windows
@@ -149,7 +152,7 @@ def _suspect(row: Mapping[str, str], folder: Path, path: Path, number: int) -> S
         raise _at(path, number, "has a path that no file can have", "write the path of an image, or remove the row")
     key = row.get("key", "").strip().lower()
     return Suspect(
-        path=Path(os.path.normpath(folder / row["path"])),
+        path=place(row["path"]) if is_address(row["path"]) else Path(os.path.normpath(folder / row["path"])),
         label=_name(row, "label"),
         suggested=suggested,
         confidence=_confidence(row.get("confidence", ""), path, number),

@@ -18,6 +18,7 @@ from imgclf.errors import InputError
 from imgclf.evaluation.evaluate import Evaluation
 from imgclf.evaluation.metrics import wilson
 from imgclf.evaluation.paired import Paired, paired
+from imgclf.places import place
 
 Kind = Literal["lost", "won", "changed"]
 KINDS: tuple[Kind, ...] = ("lost", "won", "changed")
@@ -169,7 +170,7 @@ def answers_of_run(run: runs.Run, name: str) -> Answers:
     if not (run / runs.PREDICTIONS).is_file():
         raise InputError(f"{run.root} has no {runs.PREDICTIONS} ({run.state['state']})",
                          "expected a finished run; `imgclf train --resume` finishes one")  # fmt: skip
-    folder = Path(runs.read_json(run / runs.CONFIG)["data"]["folder"])
+    folder = place(runs.read_json(run / runs.CONFIG)["data"]["folder"])
     keys = {row.path: row.key for row in read_rows(run / runs.SPLIT)}
     columns = {name: (name,) for name in ("path", "label", "prediction")}
     found = read_sheet(run / runs.PREDICTIONS, columns, tuple(columns), "expected what imgclf wrote", own=True)

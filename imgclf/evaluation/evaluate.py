@@ -18,6 +18,7 @@ from imgclf.evaluation.metrics import Metrics, compute, wilson
 from imgclf.evaluation.slices import Properties, Slice, find_slices
 from imgclf.evaluation.temperature import compared
 from imgclf.evaluation.unknown import known_only
+from imgclf.places import place
 from imgclf.predict import Prediction, Predictor, Skipped
 from imgclf.progress import track
 
@@ -102,7 +103,7 @@ def _folders(images: Sequence[ImageFile]) -> Iterator[str]:
     """The folder of each image below that of its class; below that of all images where no folder has its name."""
     if not images:
         return
-    root = Path(os.path.commonpath([image.path.parent for image in images]))
+    root = place(os.path.commonpath([image.path.parent for image in images]))
     for image in images:
         inner = image.path.parent.relative_to(root).parts
         names = [class_name(name) for name in inner]

@@ -1,7 +1,6 @@
 """Writes into a run's .tflite files what phones and people have to know of them. May import runs and models/."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from imgclf import __version__, runs
@@ -11,6 +10,7 @@ from imgclf.export.convert import Made
 from imgclf.models import backbones, tflite_metadata
 from imgclf.models.litert import LiteModel
 from imgclf.models.tflite_metadata import Metadata, labelled
+from imgclf.places import place
 
 
 def describe(run: runs.Run, made: Mapping[str, Made], metrics: Metrics | None) -> None:
@@ -52,7 +52,7 @@ def facts_of(run: runs.Run, metrics: Metrics | None) -> dict[str, Any]:
         said.append(f"Accuracy {metrics.accuracy:.3f} on {metrics.n} test images (95 % interval "
                     f"{metrics.accuracy_low:.3f} to {metrics.accuracy_high:.3f}).")  # fmt: skip
     return {
-        "name": Path(config["data"]["folder"]).name or run.root.name, "description": " ".join(said),
+        "name": place(config["data"]["folder"]).name or run.root.name, "description": " ".join(said),
         "version": config["created"], "author": f"made with imgclf {__version__}",
         "license": f"weights that the training began with: {licence}" if licence else "",
     }  # fmt: skip

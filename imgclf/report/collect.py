@@ -7,6 +7,7 @@ from typing import Any
 from imgclf import runs
 from imgclf.errors import InputError
 from imgclf.evaluation.metrics import Metrics
+from imgclf.places import place
 from imgclf.report.card import write_card
 from imgclf.report.facts import Answered, ExportRow, HistoryRow, Picture, ReportFacts
 from imgclf.report.kept import read_heat, read_learning, read_samples, read_slices, read_sureness
@@ -56,7 +57,7 @@ def collect(run: runs.Run) -> ReportFacts:
 
     config = runs.read_json(run / runs.CONFIG)
     settings = {**config["settings"], **config["decided"]}
-    folder = Path(config["data"]["folder"])
+    folder = place(config["data"]["folder"])
     return ReportFacts(
         title=folder.name,
         run_name=run.root.resolve().name,
