@@ -101,6 +101,7 @@ def connected(address: str | None = None) -> Iterator[Cluster]:
     # the files of this machine's imgclf and what it may be told are those of the workers too
     environment = {"env_vars": {"PYTHONPATH": os.pathsep.join(filter(None, map(str, sys.path)))}}
     begun = not ray.is_initialized()
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is reported to anybody
     try:
         if begun:
             _require_listening(address)
