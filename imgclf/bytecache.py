@@ -15,8 +15,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from imgclf import runs
-from imgclf.cachedir import cache_folder
+from imgclf.cachedir import cache_folder, remove
 from imgclf.errors import InputError
 
 FOLDER = "remote"  # in the cache folder
@@ -118,13 +117,7 @@ def sweep(limit: int) -> None:
 
 def clear() -> int:
     """Remove everything; returns how many bytes that frees."""
-    freed = used_bytes()
-    try:
-        if folder().exists():
-            shutil.rmtree(folder())
-    except OSError as error:
-        raise runs.disk_error(error, folder()) from error
-    return freed
+    return remove(folder())
 
 
 def _fits(size: int) -> bool:

@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from imgclf import runs
+from imgclf.cachedir import remove
 from imgclf.cut.store import ABOUT, KEYS, NETWORK, ROWS, store_folder
 from imgclf.errors import InputError
 
@@ -89,14 +89,7 @@ def usage() -> list[Usage]:
 
 def clear() -> int:
     """Remove the whole store; returns how many bytes that frees."""
-    folder = store_folder()
-    freed = sum(file.stat().st_size for file in folder.glob("*/*") if file.is_file())
-    try:
-        if folder.exists():
-            shutil.rmtree(folder)
-    except OSError as error:
-        raise runs.disk_error(error, folder) from error
-    return freed
+    return remove(store_folder())
 
 
 def _count(keys: Path) -> int:
