@@ -15,13 +15,13 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from imgclf import cachedir
 from imgclf.cachedir import cache_folder, remove
-from imgclf.errors import InputError
 
 FOLDER = "remote"  # in the cache folder
 DOWNLOADS = "downloads"  # whole archives, in FOLDER: a folder for each
 LIMIT_VARIABLE = "IMGCLF_REMOTE_CACHE_GB"
-LIMIT_GB, DISK_SHARE = 10.0, 0.5  # never more than that, never more than that share of what is free or the cache's own
+LIMIT_GB = 10.0  # never more than that
 LOWERED = 0.9  # of the limit is left when something has to go
 SWEEP_SHARE = 0.05  # of the limit: after so much has been written, a process looks at how much there is
 LARGEST_SHARE = 0.25  # of the limit: a larger object is not kept
@@ -48,19 +48,7 @@ def limit_bytes() -> int:
     Raises:
         InputError: the variable is no number.
     """
-    given = os.environ.get(LIMIT_VARIABLE)
-    if given:
-        try:
-            limit = int(float(given) * 1e9)
-        except (ValueError, OverflowError):
-            limit = -1
-        if limit < 0:
-            raise InputError(f"{LIMIT_VARIABLE} is {given!r}", "expected a number of gigabytes")
-        return limit
-    there = folder()
-    while not there.exists():
-        there = there.parent
-    return int(min(LIMIT_GB * 1e9, DISK_SHARE * (shutil.disk_usage(there).free + used_bytes())))
+    return cachedir.limit_bytes(LIMIT_VARIABLE, LIMIT_GB, folder(), used_bytes)
 
 
 def used_bytes() -> int:

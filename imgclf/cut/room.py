@@ -2,18 +2,16 @@
 
 import contextlib
 import json
-import os
-import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from imgclf import cachedir
 from imgclf.cachedir import remove
 from imgclf.cut.store import ABOUT, KEYS, NETWORK, ROWS, store_folder
-from imgclf.errors import InputError
 
 LIMIT_VARIABLE = "IMGCLF_CACHE_GB"
-LIMIT_GB, DISK_SHARE = 20.0, 0.5  # never more than that, never more than that share of what is free or the store's own
+LIMIT_GB = 20.0  # never more than that
 ORPHAN_SECONDS = 3600.0  # rows that nobody has added to for so long belong to a process that was killed
 
 
@@ -40,20 +38,7 @@ def limit_bytes() -> int:
     Raises:
         InputError: the variable is no number.
     """
-    given = os.environ.get(LIMIT_VARIABLE)
-    if given:
-        try:
-            limit = int(float(given) * 1e9)
-        except (ValueError, OverflowError):
-            limit = -1
-        if limit < 0:
-            raise InputError(f"{LIMIT_VARIABLE} is {given!r}", "expected a number of gigabytes")
-        return limit
-    folder = store_folder()
-    while not folder.exists():
-        folder = folder.parent
-    own = sum(size for _, size, _ in _files())
-    return int(min(LIMIT_GB * 1e9, DISK_SHARE * (shutil.disk_usage(folder).free + own)))
+    return cachedir.limit_bytes(LIMIT_VARIABLE, LIMIT_GB, store_folder(), lambda: sum(size for _, size, _ in _files()))
 
 
 def make_room(needed: int) -> None:

@@ -293,7 +293,7 @@ def test_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     class Disk:
         free = 6 * 10**9
 
-    monkeypatch.setattr(room.shutil, "disk_usage", lambda _: Disk)
+    monkeypatch.setattr("shutil.disk_usage", lambda _: Disk)
     assert limit_bytes() == 3 * 10**9  # half of what is free
     Disk.free = 10**12
     assert limit_bytes() == 20 * 10**9
