@@ -1,5 +1,5 @@
 """Predictions of many images, streamed into a folder of Parquet files that can be gone on with. May import predict,
-parallel and what is below; pyarrow (extra `parquet`) when it writes.
+data/parquet, parallel and what is below; pyarrow (extra `parquet`) when it writes.
 
 Files are complete or not there: a kill costs what was not yet written, and the same command goes on from there.
 """
@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from imgclf import predict, runs
-from imgclf.errors import InputError, SetupError
+from imgclf.data.parquet import import_pyarrow
+from imgclf.errors import InputError
 from imgclf.parallel import each_item
 from imgclf.places import place
 from imgclf.predict import Prediction, Predictor, Skipped
@@ -68,7 +69,7 @@ def write(model: Path, images: Sequence[Path], folder: Path, answers: "Answers")
         InputError: the folder holds something else, or another model's predictions.
         SetupError: pyarrow is missing, or the disk does not take the files.
     """
-    pyarrow = _pyarrow()
+    pyarrow, _ = import_pyarrow()
     about = {"model": _fingerprint(model), "classes": list(answers.predictor.classes)}
     done, skipped = _begin(folder, about, pyarrow)
     todo = [path for path in images if _name(path) not in done]
@@ -255,13 +256,3 @@ def _fingerprint(model: Path) -> str:
 def _name(path: Path) -> str:
     r"""A path as Parquet's UTF-8 can hold it: bytes of a name that are none are written as \udcXX."""
     return str(path).encode("utf-8", "backslashreplace").decode()
-
-
-def _pyarrow() -> Any:
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ImportError:
-        raise SetupError("--out writes Parquet files, for which pyarrow is missing",
-                         "pip install 'imgclf[parquet]'") from None  # fmt: skip
-    return pyarrow
