@@ -184,8 +184,7 @@ def _finish(
     from imgclf.report.extras import keep_extras
 
     with step("looking at the mistakes", 1, "run") as bar:
-        frozen = {row.stage for row in trained.history} == {"head"}
-        keep_extras(run, model, images, trained.config, tested, frozen=frozen)
+        keep_extras(run, model, images, trained.config, tested, trained.head_features)
         bar.update()
     from imgclf.report.collect import write_run_report
 

@@ -150,7 +150,9 @@ def _line(label: str) -> str:
 
 
 def _exports(run: runs.Run) -> tuple[ExportRow, ...]:
-    keras = ExportRow(runs.MODEL, "Keras", (run / runs.MODEL).stat().st_size)
+    # a cross-validation's accuracy is that of other models
+    accuracy = None if _folds(run) else runs.read_json(run / runs.METRICS)["accuracy"]
+    keras = ExportRow(runs.MODEL, "Keras", (run / runs.MODEL).stat().st_size, accuracy=accuracy)
     results = run / runs.EXPORTS / "verify.json"
     found: dict[str, Any] = runs.read_json(results) if results.is_file() else {}
     return (

@@ -5,15 +5,14 @@ what is there. Each is worth having and none is worth a training: whatever goes 
 """
 
 from collections.abc import Callable
-from importlib import metadata
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
 
 from imgclf import runs
 from imgclf.config import TrainConfig
-from imgclf.data.imageset import ImageFile, ImageSet, StagedImage
+from imgclf.data.imageset import ImageFile, ImageSet
 from imgclf.evaluation.evaluate import Evaluation
 from imgclf.pixels import UnreadableImage, load_for_model
 from imgclf.progress import warn
@@ -21,15 +20,19 @@ from imgclf.report.collect import answered
 from imgclf.report.facts import worst_of
 from imgclf.report.heat import draw_heat
 from imgclf.report.kept import HEAT, LEARNING, SAMPLES, SAMPLES_INDEX, SLICES, STRIP
-from imgclf.report.learning_curve import learning_curve
+from imgclf.report.learning_curve import MOST, learning_curve
+
+if TYPE_CHECKING:
+    from imgclf.training.session import HeadFeatures
 
 ROWS, READINGS, TILE, GAP = 4, 5, 128, 6  # of the strip; pixels
 PAPER = (128, 128, 128)
 
 
 def keep_extras(
-    run: runs.Run, model: Any, images: ImageSet, config: TrainConfig, tested: Evaluation, *, frozen: bool
-) -> None:
+    run: runs.Run, model: Any, images: ImageSet, config: TrainConfig, tested: Evaluation,
+    features: "HeadFeatures | None" = None,
+) -> None:  # fmt: skip
     """Write what the report shows beside the figures.
 
     Args:
@@ -38,8 +41,7 @@ def keep_extras(
         images: of the run, with parts.
         config: the settings with everything decided.
         tested: what the model made of the test images, or the networks of a cross-validation of all.
-        frozen: whether only the head was trained, so that the features of the training images say what more of them
-            would bring.
+        features: that a head learned from; heads on parts of them say what more training images would bring.
     """
     kinds: dict[str, Callable[[], object]] = {
         "the groups of images could not be compared": lambda: _slices(run, tested),
@@ -47,7 +49,7 @@ def keep_extras(
             model, run.classes, worst_of(answered(run, images.root)), run / HEAT
         ),
         "the varied images could not be drawn": lambda: _samples(run, images, config),
-        "the learning curve could not be found": lambda: _learning(run, model, images, config) if frozen else None,
+        "the learning curve could not be found": lambda: _learning(run, features, config.seed),
     }
     for trouble, keep in kinds.items():
         try:
@@ -104,34 +106,10 @@ def _some(images: tuple[ImageFile, ...], classes: tuple[str, ...], size: int, se
     return found
 
 
-def _learning(run: runs.Run, model: Any, images: ImageSet, config: TrainConfig) -> None:
-    """From the features that the training of the head left in the store; where they are gone, there is no curve."""
-    parts = {part: images.part(part) for part in ("train", "val")}
-    found = {part: _stored(model, some, config) for part, some in parts.items()}
-    if found["train"] is None or found["val"] is None:
+def _learning(run: runs.Run, features: "HeadFeatures | None", seed: int) -> None:
+    if features is None or features.train.count > MOST:
         return
-    number = {label: index for index, label in enumerate(images.classes)}
-    labels = {part: np.array([number[image.label] for image in some], np.int64) for part, some in parts.items()}
-    curve = learning_curve(found["train"], labels["train"], found["val"], labels["val"], seed=config.seed)
+    read = (features.train.array(), features.labels, features.val.array(), features.val_labels)
+    curve = learning_curve(*read, seed=seed)
     if curve is not None:
         runs.write_json(run / LEARNING, curve.to_json())
-
-
-def _stored(model: Any, images: tuple[ImageFile, ...], config: TrainConfig) -> Any | None:
-    """Pooled features `(n, F)` of training's own reading of images, from the store; None where one is missing."""
-    import keras
-
-    from imgclf.cut.features import LIBRARIES, fingerprint
-    from imgclf.cut.pixel_source import Pixels
-    from imgclf.cut.store import Space
-    from imgclf.models.network import head_features
-
-    network = keras.Model(model.inputs[0], head_features(model))
-    height, width, channels = (int(side) for side in model.input_shape[1:])
-    staged = tuple(StagedImage(image.path, image.path, 0, image.key) for image in images)  # only the keys matter
-    source = Pixels(staged, (height, width), channels, config.augment, config.flip is not False, config.seed,
-                    max(height, width))  # fmt: skip
-    identity = {"network": fingerprint(network), "source": source.identity,
-                "versions": [metadata.version(name) for name in LIBRARIES]}  # fmt: skip
-    rows = Space(identity, network.output_shape[1:], "float32").find(source.keys(0))
-    return None if rows.missing or not images else rows.take(np.arange(len(images)))

@@ -206,6 +206,12 @@ class ReportFacts:
         return next((row for row in self.history if row.kept), None)
 
     @property
+    def tuned(self) -> bool:
+        """Whether a network was fine-tuned after its head."""
+        stages = {row.stage for row in self.history}
+        return "head" in stages and len(stages) > 1
+
+    @property
     def mistakes(self) -> tuple[Answered, ...]:
         """The test images that were named wrongly, the ones that the model was surest of first."""
         return worst_of(self.tested)

@@ -57,11 +57,12 @@ def more_images(facts: ReportFacts) -> Advice | None:
     if found is None or found.gain < WORTH or found.gain_low <= 0:
         return None
     now = facts.images_of("train")
+    before = " (before fine-tuning)" if facts.tuned else ""
     return Advice(min(60.0, 30 + 500 * found.gain), "Collect more training images", (
         f"Twice the photos would bring about {100 * found.gain:+.1f} points ({100 * found.gain_low:.1f} to "
-        f"{100 * found.gain_high:.1f}): heads on an eighth, a quarter, half and all of {images(now, 'training image')} "
-        f"were measured on {images(found.n, 'validation image')}, and the line was carried on, which rather promises "
-        "too much.",
+        f"{100 * found.gain_high:.1f}): heads{before} on an eighth, a quarter, half and all of "
+        f"{images(now, 'training image')} were measured on {images(found.n, 'validation image')}, and the line was "
+        "carried on, which rather promises too much.",
     ))  # fmt: skip
 
 

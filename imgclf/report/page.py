@@ -198,7 +198,7 @@ def _learning(facts: ReportFacts) -> View | None:
     if curve is None:
         return None
     gain = f"{100 * curve.gain:+.1f} points"
-    return {"curve": curve, "gain": gain, "svg": Markup(learning_plot(curve))}
+    return {"curve": curve, "gain": gain, "tuned": facts.tuned, "svg": Markup(learning_plot(curve))}
 
 
 def _uncertain(facts: ReportFacts) -> View | None:

@@ -46,6 +46,7 @@ def train_head(
     # varied views make the head alone no better (docs/benchmarks.md); asked for without fine-tuning they are for it
     views = 1 if plan.epochs else max(1, plan.views)
     train, val = pooled(session, base, plan.cut.layer, views)
+    session.keep_features(train, val)
     targets = np.concatenate([network.targets(labels[min(view, len(labels) - 1)]) for view in range(views)])
     examples = Examples(np.concatenate([train.array(view) for view in range(views)]), targets,
                         session.weights(targets))  # fmt: skip

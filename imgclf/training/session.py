@@ -11,6 +11,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from imgclf.config import TrainConfig
+from imgclf.cut.features import Activations
 from imgclf.data.batches import DecodedImages
 from imgclf.data.imageset import Part, StagedSet
 from imgclf.errors import OutOfMemory
@@ -68,17 +69,36 @@ class Data(NamedTuple):
     @property
     def labels(self) -> NDArray[np.int64]:
         """Class of each training image."""
-        return np.array([image.label for image in self.staged.parts["train"]])
+        return self.labels_of("train")
 
     @property
     def test_count(self) -> int:
         """How many images will be measured on."""
         return len(self.staged.parts.get("test", ()))
 
+    def labels_of(self, part: Part) -> NDArray[np.int64]:
+        """Class of each image of a part, in the order of its images."""
+        return np.array([image.label for image in self.staged.parts[part]], np.int64)
+
     def one_hot(self, part: Part) -> NDArray[np.float32]:
         """Labels `(n, C)` of a part, in the order of its images."""
-        labels = [image.label for image in self.staged.parts[part]]
-        return np.eye(len(self.staged.classes), dtype=np.float32)[labels]
+        return np.eye(len(self.staged.classes), dtype=np.float32)[self.labels_of(part)]
+
+
+class HeadFeatures(NamedTuple):
+    """What the head stage learned from: features of the network as it was before any fine-tuning.
+
+    Attributes:
+        train: of the training images.
+        labels: their classes `(n,)`.
+        val: of the validation images.
+        val_labels: their classes `(m,)`.
+    """
+
+    train: Activations
+    labels: NDArray[np.int64]
+    val: Activations
+    val_labels: NDArray[np.int64]
 
 
 class Keeper:
@@ -129,6 +149,7 @@ class Session:
         range_test: the curve that a learning rate was chosen by, where one was.
         lr_given: whether the user gave a learning rate.
         regularization: of the head on features, once it is known.
+        head_features: what the head stage learned from; None before it, and where there is none.
     """
 
     range_test: RangeTest | None
@@ -141,6 +162,7 @@ class Session:
         self.data, self.config, self.network = data, config, network
         self.lr_given = False
         self.regularization: Regularization | None = None
+        self.head_features: HeadFeatures | None = None
         self.deadline, self.range_test = deadline, None
         self.keeper, self.watch = keeper or Keeper(None, 0.0), watch
         self.history: list[Epoch] = []
@@ -164,6 +186,10 @@ class Session:
             return
         self.notes.append(line)
         say(line)
+
+    def keep_features(self, train: Activations, val: Activations) -> None:
+        """Keep what the head stage learns from, which is in the store, for whoever asks about it afterwards."""
+        self.head_features = HeadFeatures(train, self.data.labels, val, self.data.labels_of("val"))
 
     def decide(self, **settings: Any) -> None:
         """Fill in settings that were left to imgclf."""

@@ -35,9 +35,10 @@ from imgclf.training.balance import decide
 from imgclf.training.devices import find_devices
 from imgclf.training.epoch import Epoch
 from imgclf.training.fit import StageInterrupted
+from imgclf.training.history import History
 from imgclf.training.range_test import RangeTest
 from imgclf.training.scratch import train_from_scratch
-from imgclf.training.session import Data, Keeper, Session, Watch
+from imgclf.training.session import Data, HeadFeatures, Keeper, Session, Watch
 from imgclf.training.transfer import train_transfer
 from imgclf.training.trust import features_by_keras, make_trustworthy
 
@@ -61,6 +62,7 @@ class Trained:
         head: weight decay and dropout of a head on features that nothing changed afterwards.
         calibration: what the probabilities were divided by and what they are worth, what is known of a gate; empty
             where there is neither.
+        head_features: what the head learned from, where no earlier run had taught the network these images.
     """
 
     model: Any
@@ -72,6 +74,7 @@ class Trained:
     range_test: RangeTest | None = None
     head: dict[str, float] | None = None
     calibration: dict[str, Any] = field(default_factory=dict)
+    head_features: HeadFeatures | None = None
 
 
 def train(
@@ -162,7 +165,13 @@ def train(
         range_test=session.range_test,
         interrupted=interrupted,
         head=_found_for_head(session),
+        head_features=session.head_features if weights is not None and _is_unfinetuned(weights) else None,
     )
+
+
+def _is_unfinetuned(weights: WeightsFile) -> bool:
+    """Whether the network comes as its makers left it: not from a run that trained more than a head."""
+    return weights.run is None or {row.stage for row in History.read(weights.run / runs.HISTORY).rows} == {"head"}
 
 
 def _found_for_head(session: Session) -> dict[str, float] | None:

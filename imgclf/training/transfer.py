@@ -50,7 +50,9 @@ def train_transfer(session: Session, row: Backbone, given: TrainConfig) -> Featu
     labels: Sequence[Any] = [session.data.one_hot("train")]
     if session.config.teacher is not None:
         labels = taught(session, session.config.teacher, range(max(1, plan.views)))
-    if not session.resumed:
+    if session.resumed:  # the network has its first weights still, and the features are in the store
+        session.keep_features(*pooled(session, base, plan.cut.layer, 1))
+    else:
         train_head(session, given, plan, base, labels)
     if plan.epochs:
         session.within_memory(lambda: fine_tune(session, row, plan, base, labels))

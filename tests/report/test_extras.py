@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,6 +24,7 @@ from imgclf.report.kept import SAMPLES, SLICES, read_heat, read_learning, read_s
 from imgclf.report.learning_curve import LearningCurve
 from imgclf.report.page import MAX_SLICES, render
 from imgclf.report.sureness import Share, Sureness
+from imgclf.training.session import HeadFeatures
 from tests.browser import Browser, needs_chromium
 from tests.report.pages import HOSTILE, Page
 from tests.report.test_page import facts_of, mistakes_in
@@ -127,14 +129,14 @@ def images_with_parts(root: Path) -> ImageSet:
     return ImageSet(root, ("cat", "dog"), files)
 
 
-def keep(run_copy: Path, tmp_path: Path, **settings: object) -> runs.Run:
+def keep(run_copy: Path, tmp_path: Path, learned: HeadFeatures | None = None, **settings: object) -> runs.Run:
     images = images_with_parts(tmp_path)
     tested = images.part("test")
     labels, scores = np.array([0, 1]), np.array([[0.9, 0.1], [0.2, 0.8]], np.float32)
     found = Evaluation(compute_metrics(labels, scores, images.classes), tested, labels, scores, ())
     run = runs.Run.open(run_copy)
     config = TrainConfig(image_size=32, **settings)  # type: ignore[arg-type]
-    extras.keep_extras(run, network(), images, config, found, frozen=True)
+    extras.keep_extras(run, network(), images, config, found, learned)
     return run
 
 
@@ -202,32 +204,34 @@ def test_nothing_overflows_and_names_stay_text(tmp_path: Path, browser: Browser,
         assert not page.errors
 
 
-def test_features_that_the_training_left_give_a_learning_curve(run_copy: Path, tmp_path: Path) -> None:
-    import keras
+class Kept:
+    """Features as the store gives them."""
 
-    from imgclf.cut.features import Wanted, compute
-    from imgclf.cut.pixel_source import Pixels
-    from imgclf.data.imageset import StagedImage
-    from imgclf.models.network import head_features
+    def __init__(self, rows: np.ndarray) -> None:
+        self.rows, self.count = rows, len(rows)
 
-    draw, files = np.random.default_rng(1), []
-    for at in range(140):  # dark and bright: an eighth of 80 training images is 5 of each class
-        label, part = ("cat", "dog")[at % 2], "train" if at < 80 else "val" if at < 120 else "test"
-        path = tmp_path / f"{at}.png"
-        Image.fromarray(draw.integers(0, 128 + 127 * (at % 2), (32, 32, 3), np.uint8)).save(path)
-        files.append(ImageFile(path, label, part=part, key=f"key {at}"))
-    images, model = ImageSet(tmp_path, ("cat", "dog"), tuple(files)), network()
-    config = TrainConfig(image_size=32, augment="none")
-    pooled = keras.Model(model.inputs[0], head_features(model))  # type: ignore[attr-defined]
-    for part in ("train", "val"):
-        staged = tuple(StagedImage(each.path, each.path, 0, each.key) for each in images.part(part))
-        source = Pixels(staged, (32, 32), 3, "none", True, config.seed, 32)
-        compute(pooled, part, [Wanted(source, [0])])
-    tested = images.part("test")
-    labels, scores = np.arange(len(tested)) % 2, np.tile(np.float32([[0.9, 0.1]]), (len(tested), 1))
-    found = Evaluation(compute_metrics(labels, scores, images.classes), tested, labels, scores, ())
-    run = runs.Run.open(run_copy)
-    extras.keep_extras(run, model, images, config, found, frozen=True)
-    curve = read_learning(run)
-    assert curve is not None and curve.n == 40
-    assert [number for number, _ in curve.points] == [10, 20, 40, 80] and curve.points[-1][1] > 0.9
+    def array(self) -> np.ndarray:
+        return self.rows
+
+
+def test_features_of_the_head_give_a_learning_curve(run_copy: Path, tmp_path: Path) -> None:
+    draw = np.random.default_rng(1)
+    labels, val_labels = np.arange(160) % 2, np.arange(60) % 2
+
+    def features(of: np.ndarray) -> Any:
+        return Kept((of[:, None] + 0.8 * draw.standard_normal((len(of), 8))).astype(np.float32))
+
+    learned = HeadFeatures(features(labels), labels, features(val_labels), val_labels)
+    curve = read_learning(keep(run_copy, tmp_path, learned, augment="none"))
+    assert curve is not None and curve.n == 60
+    assert [number for number, _ in curve.points] == [20, 40, 80, 160] and curve.points[-1][1] > 0.8
+
+
+def test_a_fine_tuned_run_has_a_learning_curve_of_heads_before_it() -> None:
+    curve = LearningCurve(((100, 0.7), (200, 0.75), (400, 0.8), (800, 0.84)), 150, 0.03, 0.01, 0.05)
+    shown = text_of(facts_of(("cat", "dog"), learning=curve))
+    assert "Heads on the network as it was before fine-tuning were trained on an eighth" in shown
+    assert "heads (before fine-tuning) on an eighth" in shown
+    head_only = facts_of(("cat", "dog"), learning=curve)
+    head_only = replace(head_only, history=head_only.history[:2])
+    assert "before fine-tuning" not in text_of(head_only)
