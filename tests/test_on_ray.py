@@ -18,13 +18,18 @@ from imgclf.cut import features
 from imgclf.cut.elsewhere import extract
 from imgclf.cut.engine import LITERT
 from imgclf.cut.pixel_source import Pixels
+from imgclf.data import similar
 from imgclf.data.imageset import StagedImage
+from imgclf.data.inspect import inspect
+from imgclf.data.known import Known
+from imgclf.data.similar import find_pairs
 from imgclf.errors import InputError
 from imgclf.models import backbones
 from imgclf.models.build import build_backbone
 from imgclf.on_ray import connected
 from imgclf.parallel import Result, done_by, each_item, map_items
 from tests.conftest import imgclf_here
+from tests.data.drawing import images_of, save, texture
 
 pytestmark = pytest.mark.slow
 
@@ -155,6 +160,21 @@ def test_predictions_are_those_of_this_machine(elsewhere: Any, cluster: Any, run
     there = imgclf_here("predict", model, photos, "--format", "csv", "--engine", "ray", "--address", cluster.address)
     assert (there.returncode, there.stdout) == (here.returncode, here.stdout)
     assert here.stdout.count("\n") == 62 and "Ray: 2 machines, 2 processors" in there.stderr
+
+
+def test_look_alikes_are_those_of_this_machine(elsewhere: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for seed in range(24):
+        save(texture(seed % 12, 96, fastest=5)[seed // 12 * 3 :], tmp_path / "a" / f"{seed}.png")  # 12, and cropped
+    images = images_of(tmp_path)
+    monkeypatch.setattr(similar, "HASHES_AT_ONCE", 200)  # several pieces of work
+    monkeypatch.setattr(similar, "PAIRS_AT_ONCE", 5)
+    found = {}
+    for name, machines in (("here", None), ("elsewhere", elsewhere)):
+        monkeypatch.setattr(similar, "MANY_PICTURES", 0)
+        monkeypatch.setattr(similar, "MANY_PAIRS", 0)
+        with Known.open(tmp_path / name) as known, done_by(machines):
+            found[name] = find_pairs(inspect(images, 0, known).usable, known)
+    assert found["here"] == found["elsewhere"] and len(found["here"]) >= 12
 
 
 def test_no_cluster_at_the_address_is_one_error(tmp_path: Path) -> None:

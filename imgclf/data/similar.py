@@ -1,4 +1,4 @@
-"""Inspected images -> pairs of pictures that are the same or nearly. May import align, known, progress.
+"""Inspected images -> pairs of pictures that are the same or nearly. May import align, known, parallel, progress.
 
 A perceptual hash proposes, the aligned thumbnails decide (`align`). Pictures with little information, such as digits,
 are not compared by their looks at all: only equal pixels make them equal.
@@ -7,9 +7,11 @@ are not compared by their looks at all: only equal pixels make them equal.
 import hashlib
 import json
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,10 +19,13 @@ from numpy.typing import NDArray
 from imgclf.data.align import DETAIL, agreement, details, halved
 from imgclf.data.imageset import THUMBNAIL_SIDE, ImageFile
 from imgclf.data.known import Known
-from imgclf.parallel import cpu_count
+from imgclf.errors import SetupError
+from imgclf.parallel import cpu_count, each_item, is_elsewhere
 from imgclf.progress import Bar, step
 
 _Verdicts = tuple[NDArray[np.float32], NDArray[np.bool_]]
+_T = TypeVar("_T")
+_R = TypeVar("_R")
 
 # Measured on 3,781 photos of clothes and 400 copies of them, a quarter each compressed at quality 60, resized to 70 %,
 # cropped by 4 % on every side, and all of it (docs/benchmarks.md). What the bounds lose of the copies is in brackets.
@@ -39,6 +44,9 @@ VERSION = "pairs 4"  # of everything above, for the memory of results
 HASHES_AT_ONCE = 4_000_000  # pairs of hashes in memory
 PAIRS_AT_ONCE = 256
 THUMBNAILS_AT_ONCE = 2_000
+# Other machines are asked where this one would take a minute: it holds the hashes and the thumbnails, and sends them.
+MANY_PICTURES, MANY_PAIRS = 100_000, 50_000
+SENT_AT_ONCE = 128  # chunks of pairs with their thumbnails, 2 MB each
 
 
 class Pair(NamedTuple):
@@ -151,33 +159,64 @@ def _rough(keys: Sequence[str], known: Known) -> NDArray[np.float16]:
     return rough
 
 
-def _candidates(
-    hashes: NDArray[np.uint64], inner: NDArray[np.uint64], rough: NDArray[np.float16], bar: Bar
-) -> NDArray[np.intp]:
-    """Pairs worth aligning, `(m, 2)`: alike in hash and details as they are, or one the middle of the other."""
-    height = max(1, HASHES_AT_ONCE // len(hashes))
+@dataclass(frozen=True)
+class _Search:
+    """Start of some rows -> pairs worth aligning, of a row and a picture after it, `(m, 2)`.
 
-    def look_at(start: int) -> NDArray[np.intp]:
-        rows, columns, _ = _within(hashes[start : start + height], hashes[start:], RADIUS)
+    Alike in hash and details as they are, or one the middle of the other. All pairs are looked at: hashes that differ
+    in 18 of 64 bits share no part that they could be sorted by.
+    """
+
+    hashes: NDArray[np.uint64]
+    inner: NDArray[np.uint64]
+    rough: NDArray[np.float16]
+    height: int
+
+    def __call__(self, start: int) -> NDArray[np.intp]:
+        some = self.hashes[start : start + self.height]
+        rows, columns, _ = _within(some, self.hashes[start:], RADIUS)
         rows, columns = rows[columns > rows] + start, columns[columns > rows] + start
         likeness = np.empty(len(rows), np.float32)
         for at in range(0, len(rows), 1 << 16):
             part = slice(at, at + (1 << 16))
-            likeness[part] = np.einsum("ij,ij->i", rough[rows[part]].astype(np.float32), rough[columns[part]])
+            first, second = (self.rough[each[part]].astype(np.float32) for each in (rows, columns))
+            likeness[part] = np.einsum("ij,ij->i", first, second)
         close = likeness >= ROUGH
         alike = _nearest(rows[close], columns[close], -likeness[close])
-        rows, columns, distance = _within(hashes[start : start + height], inner, CROPPED)
+        rows, columns, distance = _within(some, self.inner, CROPPED)
         rows += start
         other = rows != columns
         cropped = _nearest(rows[other], columns[other], distance[other])
         return np.concatenate([alike, np.sort(cropped, axis=1)])
 
+
+def _candidates(
+    hashes: NDArray[np.uint64], inner: NDArray[np.uint64], rough: NDArray[np.float16], bar: Bar
+) -> NDArray[np.intp]:
+    """Pairs worth aligning, `(m, 2)`, sorted."""
+    search = _Search(hashes, inner, rough, max(1, HASHES_AT_ONCE // len(hashes)))
+    starts = range(0, len(hashes), search.height)
     found = []
-    with ThreadPoolExecutor(cpu_count()) as pool:
-        for pairs in pool.map(look_at, range(0, len(hashes), height)):
+    if is_elsewhere() and len(hashes) >= MANY_PICTURES:
+        for _, pairs in _elsewhere(search, starts):
             found.append(pairs)
-            bar.update(min(height, len(hashes)))
+            bar.update(min(search.height, len(hashes)))
+    else:
+        with ThreadPoolExecutor(cpu_count()) as pool:
+            for pairs in pool.map(search, starts):
+                found.append(pairs)
+                bar.update(min(search.height, len(hashes)))
     return np.unique(np.concatenate(found), axis=0)
+
+
+def _elsewhere(function: Callable[[_T], _R], items: Sequence[_T]) -> Iterator[tuple[int, _R]]:
+    """Work done by other machines: the number of each item and what came of it, in any order."""
+    for number, result in each_item(function, items, title="", memory=None, anywhere=True):
+        if result.value is None:
+            raise SetupError(
+                f"pictures could not be compared ({result.error})", "look at the machines, and start again"
+            )
+        yield number, result.value
 
 
 def _within(
@@ -200,16 +239,22 @@ def _nearest(rows: NDArray[np.intp], columns: NDArray[np.intp], distance: NDArra
 
 def _confirmed(candidates: NDArray[np.intp], keys: Sequence[str], known: Known) -> Iterator[tuple[Any, _Verdicts]]:
     """Candidates with their verdicts, some at a time; all processors compare while the next thumbnails are fetched."""
-    chunks = (candidates[at : at + PAIRS_AT_ONCE] for at in range(0, len(candidates), PAIRS_AT_ONCE))
-    waiting: deque[tuple[NDArray[np.intp], Future[_Verdicts]]] = deque()
     blank = np.zeros((THUMBNAIL_SIDE, THUMBNAIL_SIDE), np.uint8)  # agrees with nothing
+
+    def seen(some: NDArray[np.intp]) -> list[NDArray[np.uint8]]:
+        thumbnails = known.thumbnails(sorted({keys[index] for index in some.ravel().tolist()}))
+        return [np.stack([thumbnails.get(keys[index], blank) for index in column]) for column in some.T.tolist()]
+
+    chunks = (candidates[at : at + PAIRS_AT_ONCE] for at in range(0, len(candidates), PAIRS_AT_ONCE))
+    if is_elsewhere() and len(candidates) >= MANY_PAIRS:
+        while batch := list(islice(chunks, SENT_AT_ONCE)):
+            for number, found in _elsewhere(_confirm, [seen(some) for some in batch]):
+                yield batch[number], found
+        return
+    waiting: deque[tuple[NDArray[np.intp], Future[_Verdicts]]] = deque()
     with ThreadPoolExecutor(cpu_count()) as pool:
         for some in chunks:
-            thumbnails = known.thumbnails(sorted({keys[index] for index in some.ravel().tolist()}))
-            first, second = (
-                np.stack([thumbnails.get(keys[index], blank) for index in column]) for column in some.T.tolist()
-            )
-            waiting.append((some, pool.submit(_confirm, first, second)))
+            waiting.append((some, pool.submit(_confirm, seen(some))))
             if len(waiting) > 2 * cpu_count():
                 done, verdicts = waiting.popleft()
                 yield done, verdicts.result()
@@ -217,8 +262,13 @@ def _confirmed(candidates: NDArray[np.intp], keys: Sequence[str], known: Known) 
             yield done, verdicts.result()
 
 
-def _confirm(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> _Verdicts:
-    """Correlation and sameness of pairs of thumbnails, aligned both ways where one way leaves a doubt."""
+def _confirm(pairs: Sequence[NDArray[np.uint8]]) -> _Verdicts:
+    """Correlation and sameness of pairs of thumbnails, aligned both ways where one way leaves a doubt.
+
+    Args:
+        pairs: the first picture of each pair `(m, 64, 64)`, and the second.
+    """
+    first, second = pairs
     found = agreement(first, second, LEAST)
     correlation, worst = found.correlation.copy(), found.worst.copy()
     doubtful = np.flatnonzero((correlation >= DOUBTFUL) & ((correlation < NEAR) | (worst > SAME)))
