@@ -1,7 +1,8 @@
-"""Per-image work on a Ray cluster: what `parallel` does with processes, done with Ray Data. May import parallel, crew,
-worker, places, progress, errors; Ray (extra `ray`) only when a cluster is asked for.
+"""Per-image work on a Ray cluster: what `parallel` does with processes, done with Ray's tasks. May import parallel,
+crew, worker, places, progress, errors; Ray (extra `ray`) only when a cluster is asked for.
 
-Blocks of items are Ray tasks, so that a node that dies costs the blocks it was at: Ray does them again elsewhere.
+Blocks of items are Ray tasks, so that a node that dies costs the blocks it was at: Ray does them again elsewhere. Not
+Ray Data: its own actors, and pandas in every process, take longer to start than thousands of photos to be read.
 Within a task the items go to a worker process of `crew`, as they do without Ray: a file that hangs or kills a decoder
 ends with the same words, and costs the node nothing.
 """
@@ -15,6 +16,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,8 @@ from imgclf.worker import Reply, Setup
 
 BLOCK = 64  # items of a task at most; what a node that dies has to have done again
 BLOCKS_PER_CPU = 32  # tasks for each processor at least, so that all end at about the same time
+AHEAD = 3  # tasks for each processor that are sent, so that none waits for this machine
+RETRIES = 5  # of a task whose machine went away
 TRIES = 2  # of an item that kills its worker; the second one alone, in a fresh process
 CONNECT_TIMEOUT = 10.0  # seconds
 
@@ -61,16 +65,21 @@ class Cluster:
         import ray
 
         _require_seen(items[0])
-        blocks = max(1, -(-len(items) // BLOCK), min(len(items), BLOCKS_PER_CPU * self.cpus))
-        rows = [{"index": index, "item": pickle.dumps(item)} for index, item in enumerate(items)]
+        size = max(1, min(BLOCK, len(items) // (BLOCKS_PER_CPU * self.cpus)))
+        name = hashlib.blake2b(pickle.dumps(setup)).hexdigest()
+        told, answer = ray.put(setup), ray.remote(num_cpus=1, max_retries=RETRIES)(_answer)
+        starts = iter(range(0, len(items), size))
+        under_way: dict[Any, int] = {}
         try:
-            dataset = ray.data.from_items(rows, override_num_blocks=min(blocks, len(rows)))
-            answered = dataset.map_batches(
-                _answer, batch_size=None, batch_format="pandas", fn_args=(setup,), num_cpus=1, concurrency=workers
-            )
-            for batch in answered.iter_batches(batch_size=None, batch_format="pandas", prefetch_batches=0):
-                for index, reply in zip(batch["index"], batch["reply"], strict=True):
-                    yield int(index), pickle.loads(reply)
+            while True:
+                for start in islice(starts, (workers or AHEAD * self.cpus) - len(under_way)):
+                    under_way[answer.remote(name, told, pickle.dumps(items[start : start + size]))] = start
+                if not under_way:
+                    break
+                done, _ = ray.wait(list(under_way), num_returns=1)
+                for block in done:
+                    start = under_way.pop(block)
+                    yield from enumerate(pickle.loads(ray.get(block)), start)
         except ray.exceptions.RayError as error:
             cause = str(getattr(error, "cause", None) or error).strip().splitlines()
             reason = cause[-1] if cause else type(error).__name__
@@ -78,6 +87,9 @@ class Cluster:
                 f"the Ray cluster did not do the work ({reason})",
                 "check its machines with `ray status`, and that all have this imgclf",
             ) from error
+        finally:
+            for block in under_way:
+                ray.cancel(block)
         lost = self.nodes - len(_alive())
         if lost > 0:
             warn(f"{plural(lost, 'machine')} of the Ray cluster went away; what was unfinished there was done again")
@@ -102,6 +114,7 @@ def connected(address: str | None = None) -> Iterator[Cluster]:
     environment = {"env_vars": {"PYTHONPATH": os.pathsep.join(filter(None, map(str, sys.path)))}}
     begun = not ray.is_initialized()
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is reported to anybody
+    os.environ.setdefault("RAY_worker_niceness", "0")  # of a cluster that begins here: as fast as other processes
     try:
         if begun:
             _require_listening(address)
@@ -109,7 +122,6 @@ def connected(address: str | None = None) -> Iterator[Cluster]:
             if begun:
                 ray.init(address, runtime_env=environment, log_to_driver=False, logging_level="ERROR",
                          include_dashboard=False if address is None else None)  # fmt: skip
-            _be_quiet()
             cpus = int(ray.cluster_resources().get("CPU", 0))
     except (ConnectionError, RuntimeError, TimeoutError, ValueError, OSError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
@@ -135,18 +147,6 @@ def _alive() -> list[dict[str, Any]]:
     import ray
 
     return [node for node in ray.nodes() if node["Alive"]]
-
-
-def _be_quiet() -> None:
-    """Progress is this program's own; Ray Data draws bars and writes lines of its own otherwise."""
-    import logging
-
-    import ray
-
-    context = ray.data.DataContext.get_current()
-    context.enable_progress_bars = False
-    context.print_on_execution_start = False
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
 
 
 def _require_seen(item: Any) -> None:
@@ -203,15 +203,11 @@ def _killed(reply: Reply) -> bool:
 _tender: tuple[str, _Tender] | None = None  # of this Ray worker process, which does one task at a time
 
 
-def _answer(batch: Any, setup: Setup) -> Any:
-    """One block, in a Ray worker: a table of `index` and `item` to one of `index` and `reply`."""
-    import pandas
-
+def _answer(name: str, setup: Setup, items: bytes) -> bytes:
+    """One block, in a Ray worker: a pickled sequence of items to a list of replies; `name` is the setup's."""
     global _tender
-    name = hashlib.blake2b(pickle.dumps(setup)).hexdigest()
     if _tender is None or _tender[0] != name:
         if _tender is not None:
             _tender[1].end()
         _tender = name, _Tender(setup)
-    replies = _tender[1].answer([pickle.loads(item) for item in batch["item"]])
-    return pandas.DataFrame({"index": batch["index"], "reply": [pickle.dumps(reply) for reply in replies]})
+    return pickle.dumps(_tender[1].answer(pickle.loads(items)))
