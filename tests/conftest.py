@@ -1,6 +1,7 @@
 """Shared material: a small drawn set of photos, one tiny training on it, and the real images where they are."""
 
 import contextlib
+import gc
 import io
 import os
 import shutil
@@ -29,6 +30,15 @@ SHARED = Path(os.environ.get("IMGCLF_SHARED", Path(__file__).parents[2] / "share
 def own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Keep what tests measure out of the user's cache."""
     os.environ["IMGCLF_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def nothing_left_over() -> Iterator[None]:
+    """Give back what the networks of a module took; left to Python, a process of the suite grows to 5 GB."""
+    yield
+    if "keras" in sys.modules:
+        sys.modules["keras"].utils.clear_session()
+        gc.collect()
 
 
 def draw(label: int, seed: int, side: int = 48) -> Image.Image:
