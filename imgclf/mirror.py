@@ -31,11 +31,11 @@ LABELS = "labels.txt"  # what other people call classes.txt
 
 # What is fetched of a run, by the names at its top; None is everything.
 Needs = frozenset[str] | None
-ANSWERING: Needs = frozenset({runs.STATE, runs.CONFIG, runs.CLASSES, runs.CALIBRATION, runs.METRICS, runs.MODEL})
-MEASURED: Needs = ANSWERING | {runs.SPLIT, runs.PREDICTIONS, runs.HISTORY}
-PROVEN: Needs = MEASURED | {runs.EXPORTS}
-EARLIER: Needs = MEASURED - {runs.MODEL}  # of a run that is to be replaced
-EVERYTHING: Needs = None
+ANSWERING = frozenset({runs.STATE, runs.CONFIG, runs.CLASSES, runs.CALIBRATION, runs.METRICS, runs.MODEL})
+MEASURED = ANSWERING | {runs.SPLIT, runs.PREDICTIONS, runs.HISTORY}
+PROVEN = MEASURED | {runs.EXPORTS}
+EARLIER = MEASURED - {runs.MODEL}  # of a run that is to be replaced
+EVERYTHING = None
 
 READ_ONLY = ("http", "https", "zip", "tar", "github")
 RUNS_IN_SETTINGS = ("weights", "from_run", "teacher", "split")  # settings that may name a run at an address
@@ -244,7 +244,7 @@ def _file_here(file: Address, needs: Needs) -> Path:
 
     above = file.parent
     assert isinstance(above, Address)
-    if needs == PROVEN and above.name == runs.EXPORTS and remote.kind(above.parent / runs.STATE):  # type: ignore[arg-type]
+    if needs == PROVEN and above.name == runs.EXPORTS and remote.kind(above.parent / runs.STATE):
         return here(above.parent, needs) / runs.EXPORTS / file.name
     root = _new(above)
     _fetch({file.name: file}, root)

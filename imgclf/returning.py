@@ -1,5 +1,5 @@
 """A run's mirror goes back to its address: each finished file as one object, while a training goes on and at the end.
-May import places, naming, runs, remote, readers, patience, progress, errors.
+May import mirror, remote and what they may, progress.
 
 A reader never sees "done" before the rest: state.json goes first while it says "running", and last otherwise. There is
 no lock at an address: a state "running" that has been renewed lately, by another computer, stands for one.
@@ -18,6 +18,7 @@ from typing import Any
 
 from imgclf import naming, remote, runs
 from imgclf.errors import ImgclfError, InputError, SetupError
+from imgclf.mirror import KEPT
 from imgclf.patience import Denied, Missing
 from imgclf.places import Address
 from imgclf.progress import step, warn
@@ -28,7 +29,6 @@ ALIVE_SECONDS = 60.0  # how often the state is renewed while nothing changes
 SILENT_SECONDS = 300.0  # a training that did not renew its state for so long is over
 AT_ONCE = 4  # files on their way, each of them in memory
 PROBE = ".imgclf"  # an empty object: may this be written?
-KEPT = "kept"  # as in mirror
 
 # Where writing an object means that it is there as a whole, or not at all; elsewhere it gets its name when it is whole.
 WHOLE = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "oci", "oss", "hf", "memory")
@@ -94,7 +94,7 @@ def put(address: Address, data: bytes) -> None:
             return
         part = address.with_name(f".{address.name}.part")
         _, path = remote.system(address)
-        remote.call(address.parent, "makedirs", exist_ok=True)  # type: ignore[arg-type]
+        remote.call(address.parent, "makedirs", exist_ok=True)
         remote.call(part, "pipe_file", data, size=len(data))
         if address.scheme not in REPLACING and remote.kind(address) == "file":
             remote.call(address, "rm_file")
@@ -128,7 +128,7 @@ class Returning:
         self.there = set(there)
         self.sent = {name: stamp for name, stamp in self.files().items() if name in fetched}
         self.state = self.sent.get(runs.STATE)  # of the run that was there
-        self.announced = False
+        self.begun = self.announced = False
         self.renewed = time.monotonic()
 
     def files(self) -> dict[str, Stamp]:
@@ -169,18 +169,18 @@ class Returning:
         running = state is not None and state.get("state") == "running"
         if not (running or final):
             return
-        begun = files.get(runs.STATE) != self.state
+        self.begun = self.begun or files.get(runs.STATE) != self.state
         changed = [name for name in files if name != runs.STATE and files[name] != self.sent.get(name)]
         gone = {name for name in self.sent if name not in files}
-        if begun:  # what was there is not this run's
+        if self.begun:  # what was there is not this run's
             gone |= {name for name in self.there if name not in files and name.partition("/")[0] in MADE}
         gone.discard(runs.STATE)
         if state is None:  # a training that failed before there was anything to keep
-            if begun:
+            if self.begun:
                 self._remove(gone)
                 self._remove({runs.STATE} & self.there)
             return
-        if running or (begun and not self.announced):
+        if running or (self.begun and not self.announced):
             self._put_state({**state, "state": "running"})
         if self.announced:  # first: of what is replaced nothing is left beside a run that is only begun
             self._remove(gone)
