@@ -253,7 +253,7 @@ class Classifier:
     @property
     def is_exported(self) -> bool:
         """Whether mobile files were written and proven."""
-        return (self._own_run("exports") / runs.EXPORTS / RESULTS).is_file()
+        return mirror.is_there(self._own_run("exports").root, f"{runs.EXPORTS}/{RESULTS}")
 
     def export_web(self) -> Path:
         """Write exports/web, a page that runs the file to ship in a browser; the folder.

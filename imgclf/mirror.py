@@ -161,14 +161,25 @@ def verifying(model: Path) -> Iterator[Path]:
             yield root
 
 
-def require_apart(data: Path | None, out: Path) -> None:
-    """Check that neither images nor run lie inside the other, where both are at addresses.
+def is_there(run: Path, name: str) -> bool:
+    """Whether a run has a file: in its folder here, or at the address that the folder mirrors a part of."""
+    address = naming.address_of(str(run))
+    return (run / name).is_file() or (address is not None and (place(address) / name).is_file())
+
+
+def require_apart(data: Path | None, out: Path, config: TrainConfig) -> None:
+    """Check that images and run lie apart, and so do the runs that it begins with, where they are at addresses.
 
     Raises:
         InputError: they do.
     """
     run = place(out)
-    if not isinstance(data, Address) or not isinstance(run, Address):
+    if not isinstance(run, Address):
+        return
+    for value in (getattr(config, name) for name in RUNS_IN_SETTINGS):
+        if value and run in (place(value), *place(value).parents):
+            raise InputError(f"{place(value)} lies inside {run}, which is to be made", "choose another --out")
+    if not isinstance(data, Address):
         return
     if run == data or data in run.parents:
         raise InputError(f"{run} lies inside the image folder {data}", "choose another --out")

@@ -45,7 +45,7 @@ def train_folder(
         CheckFailed: an exported file does not behave like the model; everything else is there.
         Interrupted: Ctrl-C; the best weights so far are in the run folder, or there is none.
     """
-    mirror.require_apart(data, out)
+    mirror.require_apart(data, out, config)
     with mirror.making(out, overwrite) as here:
         return _train_folder(data, here, mirror.with_runs_here(config), overwrite, command)
 

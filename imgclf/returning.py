@@ -54,8 +54,7 @@ def require_permission(address: Address) -> None:
     """
     probe = address / PROBE
     put(probe, b"")
-    with contextlib.suppress(ImgclfError):  # who may write but not remove leaves an empty object
-        remove(probe)
+    remove(probe)
 
 
 def require_idle(address: Address, root: Path) -> None:
@@ -108,9 +107,13 @@ def put(address: Address, data: bytes) -> None:
 
 
 def remove(address: Address) -> None:
-    """Remove an object; it may be gone already."""
-    with contextlib.suppress(Missing):
+    """Remove an object; it may be gone already. Who may write but not remove is told which one to remove."""
+    try:
         remote.call(address, "rm_file")
+    except Missing:
+        return
+    except Denied:
+        warn(f"no permission to remove {address}, which is no part of the run: remove it yourself")
 
 
 class Returning:
@@ -272,6 +275,9 @@ def returned(
         _send(work)
     except ImgclfError as error:
         raise _kept(work, error) from None
+    except KeyboardInterrupt:
+        warn(str(_kept(work, ImgclfError(f"not all of {address} is written", "interrupted"))))
+        raise
 
 
 def _send(work: Returning) -> None:

@@ -218,6 +218,9 @@ def test_what_is_no_place_for_a_run_is_one_error(filled: Shelf, photos: Path) ->
     missing = imgclf_here("predict", f"{filled.address}-2", photos)
     inside = imgclf_here("train", other, "--out", f"{other}/run", *TINY)
 
+    itself = imgclf_here("train", photos, "--out", filled.address, "--overwrite", "--weights", filled.address)
+
+    assert itself.returncode == 2 and "which is to be made" in itself.stderr
     assert missing.returncode == inside.returncode == 2
     assert f"{filled.address}-2 does not exist" in missing.stderr
     assert "lies inside the image folder" in inside.stderr
@@ -304,6 +307,17 @@ def test_what_cannot_go_back_at_the_end_is_kept_here(bucket: Proxy) -> None:
     assert (root / "classes.txt").read_text() == "a\nb\n"
 
 
+def test_who_may_write_but_not_remove_is_told_what_is_left(bucket: Proxy, capsys: pytest.CaptureFixture[str]) -> None:
+    bucket.refused = {"DELETE"}
+    with mirror.making(place("s3://shelf/kept")) as root:
+        make(root, classes_txt="a\nb\n")
+
+    assert set(objects(bucket, "kept/")) == {".imgclf", "classes.txt", "state.json"}
+    assert "no permission to remove s3://shelf/kept/.imgclf" in capsys.readouterr().err
+    with mirror.writing("s3://shelf/kept") as root:
+        assert {path.name for path in root.iterdir()} == {"classes.txt", "state.json"}
+
+
 @pytest.mark.slow
 def test_a_training_there_is_that_of_the_folder_while_every_tenth_request_fails(
     bucket: Proxy, run: Path, photos: Path
@@ -351,6 +365,7 @@ def test_a_training_there_is_that_of_the_folder_while_every_tenth_request_fails(
     assert answers[0] == answers[1] != ""
     classifier = imgclf.load("s3://shelf/runs/first")
     assert repr(classifier).startswith("<imgclf.Classifier s3://shelf/runs/first:")
+    assert classifier.is_exported
     assert classifier.export("float16")[0].path.name == "model_float16.tflite"
     assert set(objects(bucket, "runs/first/")) == {*found, "exports/model_float16.tflite"}
 
