@@ -168,9 +168,9 @@ class Returning:
             final: whether nothing is at work in the mirror any more; otherwise only a running training is sent.
             tell: called after each file.
         """
-        files, state = self.files(), self._state()
+        state, files = self._state(), self.files()
         running = state is not None and state.get("state") == "running"
-        if not (running or final):
+        if not final and not (running and runs.STATE in files):  # or the folder is just being removed
             return
         self.begun = self.begun or files.get(runs.STATE) != self.state
         changed = [name for name in files if name != runs.STATE and files[name] != self.sent.get(name)]
@@ -234,7 +234,9 @@ class _Watch:
         self.thread = threading.Thread(target=self._run, daemon=True)
 
     def _run(self) -> None:
-        while not self.over.wait(LOOK_SECONDS):
+        pause = LOOK_SECONDS
+        while not self.over.wait(pause):
+            start = time.monotonic()
             try:
                 if self.work.due():
                     self.work.send(final=False)
@@ -242,6 +244,7 @@ class _Watch:
                 if not self.warned:
                     warn(f"{error.what}; the training goes on, and this is tried again")
                 self.warned = True
+            pause = max(LOOK_SECONDS, time.monotonic() - start)  # half of the time at most, however large it is
 
     def __enter__(self) -> "_Watch":
         self.thread.start()
