@@ -1,10 +1,11 @@
 """The Python interface: train, tune, load, check, and the Classifier they are about. May import everything but cli/."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from imgclf import measuring, pipeline, predict, runs
+from imgclf import measuring, mirror, pipeline, predict, runs
 from imgclf.config import TrainConfig
 from imgclf.data.check import check as check_images
 from imgclf.data.diagnosis import Diagnosis
@@ -24,6 +25,7 @@ from imgclf.export.results import RESULTS, Budget, prove
 from imgclf.export.verify import Exported, Limits, Reference
 from imgclf.export.web import write_web
 from imgclf.gating import add_gate
+from imgclf.naming import told
 from imgclf.pixels import read_shrunk
 from imgclf.places import place
 from imgclf.predict import Prediction, Predictor, Skipped
@@ -53,7 +55,7 @@ class Classifier:
         self.predictor, self.run = predictor, run
 
     def __repr__(self) -> str:
-        where = self.run.root if self.run else self.predictor.path
+        where = told(str(self.run.root if self.run else self.predictor.path))
         return f"<imgclf.Classifier {where}: {', '.join(self.classes[:6])}{', ...' if len(self.classes) > 6 else ''}>"
 
     @property
@@ -209,8 +211,14 @@ class Classifier:
             CheckFailed: a file does not behave like the model, or `strict`, or none is within the budget.
         """
         allowed = Budget.parse(budget) if budget is not None else None
-        run = self._own_run("a Keras model to convert")
         chosen = TrainConfig(formats=formats or (DEFAULT_FORMATS if allowed is None else tuple(FORMATS))).formats
+        with self._changed_run("a Keras model to convert") as run:
+            return self._export(run, chosen, calibration_images, max_drop, min_agreement, strict, allowed, unknown)
+
+    def _export(
+        self, run: runs.Run, chosen: tuple[str, ...], calibration_images: int, max_drop: float,
+        min_agreement: float | None, strict: bool, allowed: Budget | None, unknown: float | None,
+    ) -> tuple[Exported, ...]:  # fmt: skip
         if unknown is not None:
             self.predictor = add_gate(run, unknown)
         tested = evaluate(self.predictor, measuring.proof_images(run))
@@ -237,12 +245,15 @@ class Classifier:
         Raises:
             SetupError: what Keras needs for it is missing, or it failed.
         """
-        return write_others(self._own_run("a Keras model to convert"), formats) if formats else []
+        if not formats:
+            return []
+        with self._changed_run("a Keras model to convert") as run:
+            return write_others(run, formats)
 
     @property
     def is_exported(self) -> bool:
         """Whether mobile files were written and proven."""
-        return (self._own_run("exports") / runs.EXPORTS / RESULTS).is_file()
+        return mirror.is_there(self._own_run("exports").root, f"{runs.EXPORTS}/{RESULTS}")
 
     def export_web(self) -> Path:
         """Write exports/web, a page that runs the file to ship in a browser; the folder.
@@ -250,7 +261,15 @@ class Classifier:
         Raises:
             InputError: nothing was exported that may be shipped, or the network reads grey images.
         """
-        return write_web(self._own_run("exports"))
+        with self._changed_run("exports") as run:
+            return write_web(run)
+
+    @contextmanager
+    def _changed_run(self, what: str) -> Iterator[runs.Run]:
+        """The run, to be written into; of one at an address all is fetched, and what has changed goes back."""
+        with mirror.writing(self._own_run(what).root) as root:
+            self.run = runs.Run(root)
+            yield self.run
 
     def _own_run(self, what: str) -> runs.Run:
         if self.run is None:
@@ -276,7 +295,7 @@ def train(
     Args:
         data: a folder with one folder of images per class, or with train/, val/ and test/ folders of those; an archive
             of all that; a table (.csv) of paths and labels. None where `csv` names one.
-        out: the run folder to make; runs/NAME by default.
+        out: the run folder to make, here or at an address (s3://bucket/runs/first); runs/NAME by default.
         overwrite: replace an earlier run.
         **settings: any field of `imgclf.TrainConfig`.
 
@@ -289,7 +308,7 @@ def train(
     """
     config = TrainConfig().replace(**settings)
     source = None if data is None else place(data)
-    root = Path(out) if out is not None else runs.free_folder(run_name(source, config.csv))
+    root = place(out) if out is not None else runs.free_folder(run_name(source, config.csv))
     shown = ", ".join(
         [
             repr(None if source is None else str(source)),
@@ -336,10 +355,10 @@ def load(path: AnyPath, classes: Iterable[str] | None = None) -> Classifier:
     """Open a run folder, a .keras file or a .tflite file (the last without TensorFlow).
 
     Args:
-        path: the folder or file.
+        path: the folder or file, here or at an address; of a run there what is needed is fetched.
         classes: class names in the order of the outputs, where no classes.txt is near the file.
     """
-    path = Path(path)
+    path = mirror.here(path)
     run = runs.Run.open(path) if path.is_dir() else None
     return Classifier(predict.load(path, None if classes is None else tuple(classes)), run)
 
@@ -368,7 +387,7 @@ def check(
     Raises:
         InputError: no such folder, or fewer than two classes in it.
     """
-    opened = runs.Run.open(Path(run)) if run is not None else None
+    opened = runs.Run.open(mirror.here(run)) if run is not None else None
     if opened is not None and not (opened / runs.MODEL).is_file():
         raise InputError(f"{run} has no trained model", "run `imgclf train` to the end")
     chosen = TrainConfig().replace(classes=classes, exclude_classes=exclude_classes)

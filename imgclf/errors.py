@@ -1,8 +1,10 @@
-"""The few exceptions of imgclf, each with its exit code. Imports nothing.
+"""The few exceptions of imgclf, each with its exit code. Imports naming only.
 
 Exit codes: 1 something asked for does not hold; 2 bad input or usage; 3 the environment (missing weights, full disk,
 missing extra); 130 interrupted.
 """
+
+from imgclf.naming import told
 
 
 class ImgclfError(Exception):
@@ -22,7 +24,7 @@ class ImgclfError(Exception):
 
     def __str__(self) -> str:
         text = f"{self.what}; {self.fix}" if self.fix else self.what
-        return " ".join(text.split())
+        return " ".join(told(text).split())
 
 
 class InputError(ImgclfError):

@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from imgclf import runs
+from imgclf import mirror, runs
 from imgclf.config import TrainConfig
 from imgclf.continuing import continued, images_of, read_stored, require_resumable, with_known_classes, with_known_head
 from imgclf.data.announce import announce, data_notes, finding_notes
@@ -35,7 +35,7 @@ def train_folder(
     Args:
         data: the images (a folder, a table, an archive; None where the settings name a table); nothing in it is
             touched.
-        out: the run folder to make.
+        out: the run folder to make, on this computer or at an address.
         config: the settings.
         overwrite: replace an earlier run at `out`, once the data has been found to be good.
         command: what the user typed, for the record.
@@ -45,6 +45,12 @@ def train_folder(
         CheckFailed: an exported file does not behave like the model; everything else is there.
         Interrupted: Ctrl-C; the best weights so far are in the run folder, or there is none.
     """
+    mirror.require_apart(data, out, config)
+    with mirror.making(out, overwrite) as here:
+        return _train_folder(data, here, mirror.with_runs_here(config), overwrite, command)
+
+
+def _train_folder(data: Path | None, out: Path, config: TrainConfig, overwrite: bool, command: str) -> Outcome:
     deadline = _deadline(config)
     replaced = runs.require_free(out, overwrite)
     given, config = config, continued(config)
@@ -125,29 +131,35 @@ def resume_folder(root: Path) -> Outcome:
     of a training that was never interrupted.
 
     Args:
-        root: the run folder.
+        root: the run folder, on this computer or at an address.
 
     Raises:
         InputError: the run is finished, or was stopped before its images were split, or its images have changed;
             another process is training in it.
         SetupError, CheckFailed, Interrupted: as for `train_folder`.
     """
+    with mirror.writing(root, watched=True) as here:
+        return _resume_folder(here)
+
+
+def _resume_folder(root: Path) -> Outcome:
     run = runs.Run.open(root)
     require_resumable(run)
     with run.lock():
         stored = read_stored(run)
+        given, chosen = mirror.with_runs_here(stored.given), mirror.with_runs_here(stored.chosen)
         images = images_of(run, stored)
         say(f"going on with {root}: {stored.command}")
         import_tensorflow()
         run.set_state("running", stage="start")
         settings = Settings(
-            stored.given,
-            stored.chosen,
+            given,
+            chosen,
             stored.notes,
             stored.command,
             stored.data_notes,
             stored.created,
-            _deadline(stored.chosen),
+            _deadline(chosen),
         )
         with guarded(run):
             return _train(run, images, settings)

@@ -2,7 +2,8 @@
 `remote`, and through it fsspec (extra `remote`), when an address is looked at.
 
 An `Address` is a `Path`, so that names, parents, sorting, `relative_to` and every message work as they do for files.
-What asks the file system is answered by `remote`; nothing is ever written to an address.
+What asks the file system is answered by `remote`. Nothing is written through an `Address`; runs go to theirs by
+`mirror`.
 """
 
 import io

@@ -1,4 +1,4 @@
-"""Progress and notes on stderr: tqdm bars on a terminal, plain lines elsewhere. May import tqdm and errors only.
+"""Progress and notes on stderr: tqdm bars on a terminal, plain lines elsewhere. May import tqdm, naming and errors.
 
 The only place of imgclf that writes progress. Results go to stdout, and that is the command line's business.
 """
@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import TypeVar
 
 from imgclf.errors import InputError
+from imgclf.naming import told
 
 T = TypeVar("T")
 
@@ -171,7 +172,7 @@ def printable(text: str) -> str:
 
 
 def _write(line: str) -> None:
-    line = printable(line)
+    line = printable(told(line))
     if sys.stderr.isatty():
         from tqdm import tqdm
 

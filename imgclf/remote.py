@@ -16,7 +16,7 @@ from imgclf.readers import side_by_side
 
 NOT_LISTED = ("http", "https")  # servers that say "file" to everything
 FILES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".heic", ".avif", ".zip", ".tar", ".tgz",
-         ".gz", ".bz2", ".xz", ".csv", ".tsv")  # fmt: skip
+         ".gz", ".bz2", ".xz", ".csv", ".tsv", ".keras", ".tflite", ".json", ".txt")  # fmt: skip
 MOST_DEPTH = 32  # folders in folders; a server of web pages may link in circles
 
 # What file systems call the mark of a version, and, where there is none, the time of a change.

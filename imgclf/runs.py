@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from imgclf.errors import ImgclfError, InputError, SetupError
+from imgclf.naming import told_within
 from imgclf.places import require_here
 
 SCHEMA = 1  # of the run folder; a reader of another version says so
@@ -80,7 +81,11 @@ def write_text(path: Path, text: str) -> Path:
 
 
 def write_json(path: Path, value: Any) -> Path:
-    """Write plain JSON atomically, indented, with a final newline; NaN is refused (ValueError)."""
+    """Write plain JSON atomically, indented, with a final newline; NaN is refused (ValueError).
+
+    A folder that mirrors an address is called by the address.
+    """
+    value = told_within(value)
     text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
     try:
         text.encode()
@@ -261,7 +266,7 @@ class Run:
             InputError: another process holds it.
         """
         with (self / LOCK).open("a+b") as handle:
-            if not _try_lock(handle.fileno()):
+            if not take_lock(handle.fileno()):
                 raise InputError(f"another process is training in {self.root}", "wait for it or choose another --out")
             yield
 
@@ -296,7 +301,7 @@ def free_folder(name: str, parent: Path = Path("runs")) -> Path:
         number += 1
 
 
-def _try_lock(descriptor: int) -> bool:
+def take_lock(descriptor: int) -> bool:
     """Take the operating system's own lock on an open file; it goes with the process, so a kill leaves none behind."""
     try:
         if os.name == "nt":

@@ -28,6 +28,7 @@ class Proxy(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", port), _Handler)
         self.upstream, self.fail_every, self.stall_after, self.cut_every = upstream, fail_every, stall_after, cut_every
         self.delay = delay
+        self.refused: set[str] = set()  # methods that nobody may use
         self.status = 503  # of an answer that fails
         self.counts: Counter[str] = Counter()
         self.most_at_once = self.at_once = 0
@@ -38,6 +39,7 @@ class Proxy(ThreadingHTTPServer):
         """Fail no more, and count anew."""
         self.fail_every = self.cut_every = 0
         self.stall_after, self.status = -1, 503
+        self.refused = set()
         self.counts.clear()
 
     @property
@@ -91,6 +93,9 @@ class _Handler(BaseHTTPRequestHandler):
         if 0 <= server.stall_after < number:
             server.over.wait(300)
             self.close_connection = True
+            return
+        if self.command in server.refused:
+            self._answer(403, {}, b"")
             return
         if server.fail_every and number % server.fail_every == 0:
             with server.lock:

@@ -1,10 +1,13 @@
-"""A parameter that is a path or an address (`s3://bucket/photos`). May import click and places."""
+"""Parameters that are a path or an address (`s3://bucket/photos`), and words about them. May import click, naming and
+places; `mirror` when a run or a model is at an address.
+"""
 
 from typing import Any
 
 import click
 
-from imgclf.places import place
+from imgclf.naming import told
+from imgclf.places import Address, place
 
 
 class _Place(click.ParamType[Any]):
@@ -15,4 +18,28 @@ class _Place(click.ParamType[Any]):
         return place(value)
 
 
+class _Read(_Place):
+    """A run or a model file that is read only: what is needed of one at an address is fetched."""
+
+    def __init__(self, needs: str) -> None:
+        self.needs = needs
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The path; of an address, that of its mirror here."""
+        given = place(value)
+        if not isinstance(given, Address):
+            return given
+        from imgclf import mirror
+
+        return mirror.here(given, getattr(mirror, self.needs))
+
+
 PLACE = _Place()
+ANSWERING = _Read("ANSWERING")  # what a run answers with
+MEASURED = _Read("MEASURED")  # and its images and figures
+PROVEN = _Read("PROVEN")  # and its mobile files
+
+
+def echo(text: object) -> None:
+    """Print a result; folders that mirror an address are called by it."""
+    click.echo(told(str(text)))

@@ -7,12 +7,13 @@ from typing import Any
 
 import click
 
-from imgclf.cli.addresses import PLACE
+from imgclf.cli.addresses import PLACE, PROVEN, echo
 from imgclf.cli.main import common_options
+from imgclf.naming import told
 
 
 @click.command(short_help="Size, speed and memory of mobile files.")
-@click.argument("models", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("models", nargs=-1, required=True, type=PROVEN)
 @click.option("--data", type=PLACE, help="Labelled images to measure the accuracy on.")
 @click.option("--format", "output", type=click.Choice(["table", "json"]), default="table", show_default=True)
 @click.option("--adb", is_flag=True, help="Measure on the attached Android phone too.")
@@ -31,12 +32,12 @@ def command(models: tuple[Path, ...], data: Path | None, output: str, adb: bool,
     rows = bench_models(models, data)
     phone = {row.path: on_phone(row.path, adb_binary, 1) for row in rows} if adb or adb_binary else {}
     if output == "json":
-        found = [{**asdict(row), "path": str(row.path), "phone": phone.get(row.path)} for row in rows]
+        found = [{**asdict(row), "path": told(str(row.path)), "phone": phone.get(row.path)} for row in rows]
         click.echo(json.dumps(found, indent=2, ensure_ascii=False))
         return
     _table(rows, phone)
     for line in slower_though_smaller(rows):
-        click.echo(line)
+        echo(line)
 
 
 def _table(rows: list[Any], phone: dict[Path, float]) -> None:

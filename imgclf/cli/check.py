@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from imgclf.cli.addresses import PLACE
+from imgclf.cli.addresses import MEASURED, PLACE
 from imgclf.cli.engine import engine_options
 from imgclf.cli.main import common_options
 from imgclf.cli.settings import given_settings, setting_options
@@ -22,7 +22,7 @@ COLOURS = {"error": "red", "warning": "yellow", "note": "cyan"}
 @click.option("--format", "output", type=click.Choice(["text", "json"]), default="text", show_default=True)
 @click.option("--html", type=click.Path(path_type=Path, dir_okay=False), help="Write a page with thumbnails.")
 @click.option("--fail-on", type=click.Choice(["error", "warning"]), help="Exit with 1 when there is one, or worse.")
-@click.option("--run", type=click.Path(path_type=Path), help="A finished run: find labels that are probably wrong.")
+@click.option("--run", type=MEASURED, help="A finished run: find labels that are probably wrong.")
 @click.option(
     "--csv",
     type=click.Path(path_type=Path, dir_okay=False),

@@ -5,15 +5,15 @@ from pathlib import Path
 
 import click
 
-from imgclf.cli.addresses import PLACE
+from imgclf.cli.addresses import MEASURED, PLACE
 from imgclf.cli.main import common_options
 from imgclf.progress import plural, printable, warn
 
 
 @click.command(short_help="Measure a model on labelled images.")
-@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("run", type=MEASURED)
 @click.argument("data", type=PLACE, required=False)
-@click.option("--model", type=click.Path(path_type=Path), help="Measure this file of the run instead of model.keras.")
+@click.option("--model", type=MEASURED, help="Measure this file of the run instead of model.keras.")
 @click.option(
     "--assert",
     "wanted",

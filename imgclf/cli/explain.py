@@ -4,6 +4,7 @@ from pathlib import Path
 
 import click
 
+from imgclf.cli.addresses import ANSWERING
 from imgclf.cli.main import common_options
 from imgclf.places import place
 
@@ -11,7 +12,7 @@ METHODS = ("gradcam", "occlusion")
 
 
 @click.command(short_help="See where a model looks, or into its layers.")
-@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("run", type=ANSWERING)
 @click.argument("images", nargs=-1, required=True)
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="Folder for the pictures.")
 @click.option("--class", "label", help="The class to explain; by default the most probable one of each image.")

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import click
 
+from imgclf.cli.addresses import PLACE, echo
 from imgclf.cli.main import common_options
 from imgclf.config import FORMATS
 
@@ -11,7 +12,7 @@ ALL = "all"
 
 
 @click.command(short_help="Write mobile files of a run and prove them.")
-@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("run", type=PLACE)
 @click.option("--formats", default="",
               help=f"Which, separated by commas: {', '.join(FORMATS)}, savedmodel, onnx, openvino, web; or {ALL}.  "
                    f"[default: float16,int8; with --budget {ALL}]")  # fmt: skip
@@ -43,6 +44,7 @@ def command(
     from imgclf.errors import InputError
     from imgclf.export.others import OTHERS, require_installed
     from imgclf.export.web import WEB
+    from imgclf.mirror import writing
 
     names = FORMATS if formats.strip() == ALL else tuple(name.strip() for name in formats.split(",") if name.strip())
     others, web = tuple(name for name in names if name in OTHERS), WEB in names
@@ -51,16 +53,17 @@ def command(
     if strange:
         raise InputError(f"--formats is {strange[0]!r}", f"expected some of {', '.join((*FORMATS, *OTHERS, WEB, ALL))}")
     require_installed(others)
-    classifier = load(run)
-    for path in classifier.export_others(*others):
-        click.echo(f"{path} (as Keras writes it; only .tflite files are proven)")
-    if unknown or names or not (others or (web and classifier.is_exported)):
-        rows = classifier.export(
-            *names, calibration_images=calibration_images, max_drop=max_drop / 100,
-            min_agreement=None if min_agreement is None else min_agreement / 100, strict=strict,
-            budget=budget, unknown=coverage / 100 if unknown else None,
-        )  # fmt: skip
-        print_rows(rows, budget)
-    if web:
-        folder = classifier.export_web()
-        click.echo(f"{folder} (for any web server; here: imgclf demo {run})")
+    with writing(run) as root:
+        classifier = load(root)
+        for path in classifier.export_others(*others):
+            echo(f"{path} (as Keras writes it; only .tflite files are proven)")
+        if unknown or names or not (others or (web and classifier.is_exported)):
+            rows = classifier.export(
+                *names, calibration_images=calibration_images, max_drop=max_drop / 100,
+                min_agreement=None if min_agreement is None else min_agreement / 100, strict=strict,
+                budget=budget, unknown=coverage / 100 if unknown else None,
+            )  # fmt: skip
+            print_rows(rows, budget)
+        if web:
+            folder = classifier.export_web()
+            echo(f"{folder} (for any web server; here: imgclf demo {run})")

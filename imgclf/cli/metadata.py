@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from imgclf.cli.addresses import ANSWERING
 from imgclf.cli.main import common_options
 
 
@@ -15,7 +16,7 @@ def command() -> None:
 
 
 @command.command("show")
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file", type=ANSWERING)
 @click.option("--format", "output", type=click.Choice(["table", "json"]), default="table", show_default=True)
 @common_options
 def show(file: Path, output: str) -> None:

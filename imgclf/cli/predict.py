@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from imgclf.cli.addresses import ANSWERING
 from imgclf.cli.engine import engine_options
 from imgclf.cli.main import common_options
 
@@ -15,7 +16,7 @@ FORMATS = ("table", "csv", "json")
 
 
 @click.command(short_help="Classify images with a run or a model file.")
-@click.argument("model", type=click.Path(path_type=Path))
+@click.argument("model", type=ANSWERING)
 @click.argument("paths", nargs=-1, required=True)
 @click.option("--top", type=click.IntRange(min=1), default=1, show_default=True, help="Classes to show per image.")
 @click.option("--format", "output", type=click.Choice(FORMATS), default="table", show_default=True)

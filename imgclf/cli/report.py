@@ -4,11 +4,12 @@ from pathlib import Path
 
 import click
 
+from imgclf.cli.addresses import PLACE, echo
 from imgclf.cli.main import common_options
 
 
 @click.command(short_help="Write the report and the model card of a run again.")
-@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("run", type=PLACE)
 @click.option("--open", "show", is_flag=True, help="Open the report in the browser.")
 @common_options
 def command(run: Path, show: bool) -> None:
@@ -17,10 +18,12 @@ def command(run: Path, show: bool) -> None:
     Thumbnails are read from the images that the run was trained on; where they are gone, names stand in for them.
     """
     from imgclf.localhost import open_in_browser
+    from imgclf.mirror import writing
     from imgclf.report.collect import rebuild
 
-    written = rebuild(run)
+    with writing(run) as root:
+        written = rebuild(root)
     for path in written:
-        click.echo(path)
+        echo(path)
     if show:
         open_in_browser(written[0].resolve().as_uri(), wait=True)

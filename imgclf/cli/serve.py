@@ -4,11 +4,12 @@ from pathlib import Path
 
 import click
 
+from imgclf.cli.addresses import ANSWERING
 from imgclf.cli.main import common_options
 
 
 @click.command(short_help="Answer requests with a model, over HTTP.")
-@click.argument("model", type=click.Path(path_type=Path))
+@click.argument("model", type=ANSWERING)
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; there is no password.")
 @click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="0 takes any free one.")
 @click.option("--workers", type=click.IntRange(1, 64), help="Processes that decode images.  [default: one a core]")

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import click
 
-from imgclf.cli.addresses import PLACE
+from imgclf.cli.addresses import MEASURED, PLACE
 from imgclf.cli.check import PAGE_MARK
 from imgclf.cli.main import common_options
 
 
 @click.command(short_help="The training images that a run finds most like an image.")
-@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("run", type=MEASURED)
 @click.argument("image", type=PLACE)
 @click.option("--top", type=click.IntRange(min=1), default=8, show_default=True, help="How many to find.")
 @click.option("--format", "output", type=click.Choice(["table", "json"]), default="table", show_default=True)

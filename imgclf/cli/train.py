@@ -8,11 +8,13 @@ from typing import Any
 
 import click
 
-from imgclf.cli.addresses import PLACE
+from imgclf.cli.addresses import PLACE, echo
 from imgclf.cli.engine import engine_options
 from imgclf.cli.main import common_options
 from imgclf.cli.settings import given_settings, setting_options
 from imgclf.config import TrainConfig
+from imgclf.naming import told
+from imgclf.places import place
 from imgclf.places import shown as shown_argument
 
 
@@ -34,10 +36,10 @@ class Grouped(click.Command):
 
 @click.command(cls=Grouped, short_help="Train on a folder of labelled images.")
 @click.argument("data", type=PLACE, required=False)
-@click.option("--out", type=click.Path(path_type=Path), help="Run folder to make.  [default: runs/NAME]")
+@click.option("--out", type=PLACE, help="Run folder to make, here or at an address.  [default: runs/NAME]")
 @click.option("--overwrite", is_flag=True, help="Replace an earlier run at --out.")
-@click.option("--resume", type=click.Path(path_type=Path), help="Go on with an interrupted run; takes nothing else.")
-@click.option("--config", type=click.Path(path_type=Path), help="Settings of a config.json; options go before them.")
+@click.option("--resume", type=PLACE, help="Go on with an interrupted run; takes nothing else.")
+@click.option("--config", type=PLACE, help="Settings of a config.json; options go before them.")
 @setting_options()
 @common_options
 @engine_options
@@ -64,7 +66,7 @@ def command(
         print_outcome(resume_folder(resume))
         return
     settings = TrainConfig().replace(**{**(read_settings(config) if config else {}), **given})
-    named = data or (Path(settings.from_run) if settings.from_run else None)
+    named = data or (place(settings.from_run) if settings.from_run else None)
     root = out or runs.free_folder(run_name(named, settings.csv))
     shown = shlex.join(["imgclf", *map(shown_argument, sys.argv[1:])])
     outcome = train_folder(data, root, settings, overwrite=overwrite, command=shown)
@@ -76,18 +78,18 @@ def print_outcome(outcome: Any) -> None:
     metrics, root = outcome.evaluation.metrics, outcome.run.root
     right = round(metrics.accuracy * metrics.n)
     tested = f"{outcome.folds} folds, {metrics.n} images" if outcome.folds else f"{metrics.n} test images"
-    click.echo(
+    echo(
         f"accuracy {metrics.accuracy:.3f} on {tested} ({right} right), "
         f"95 % interval {metrics.accuracy_low:.3f} to {metrics.accuracy_high:.3f}; macro F1 {metrics.macro_f1:.3f}"
     )
     for line in _trust(outcome.run):
-        click.echo(line)
-    click.echo(f"  model    {root / 'model.keras'}")
+        echo(line)
+    echo(f"  model    {root / 'model.keras'}")
     for row in outcome.exports:
-        click.echo(f"  {row.format:<8} {row}")
-    click.echo(f"  report   {root / 'report.html'}")
+        echo(f"  {row.format:<8} {row}")
+    echo(f"  report   {root / 'report.html'}")
     model = outcome.exports[-1].path if outcome.exports else root
-    click.echo(f"next: imgclf predict {shlex.quote(str(model))} YOUR_PHOTO.jpg")
+    echo(f"next: imgclf predict {shlex.quote(told(str(model)))} YOUR_PHOTO.jpg")
 
 
 def _trust(run: Any) -> Iterator[str]:

@@ -7,12 +7,12 @@ from typing import Any
 
 import click
 
-from imgclf.cli.addresses import PLACE
+from imgclf.cli.addresses import PLACE, echo
 from imgclf.cli.main import common_options
 
 
 @click.command(short_help="Compare mobile files with the model on the phone's own runtimes.")
-@click.argument("model", type=click.Path(path_type=Path))
+@click.argument("model", type=PLACE)
 @click.option("--data", type=PLACE,
               help="Labelled images to compare on.  [default: the test part of the run]")  # fmt: skip
 @click.option("--labels", type=click.Path(path_type=Path), help="Class names, one a line, of a file without them.")
@@ -32,9 +32,11 @@ def command(
     """
     from imgclf.checking import verify_model
     from imgclf.errors import CheckFailed
+    from imgclf.mirror import verifying
 
     agreed = None if min_agreement is None else min_agreement / 100
-    rows = verify_model(model, data, labels, max_drop=max_drop / 100, min_agreement=agreed)
+    with verifying(model) as here:
+        rows = verify_model(here, data, labels, max_drop=max_drop / 100, min_agreement=agreed)
     if output == "json":
         from imgclf.export.results import to_json
 
@@ -76,4 +78,4 @@ def print_rows(rows: Sequence[Any], budget: str | None = None) -> None:
     best = to_ship({row.format: to_json(row) for row in rows}, Budget.parse(budget) if budget is not None else None)
     for row in rows:
         if row.format == best:
-            click.echo(f"ship {row.path}")
+            echo(f"ship {row.path}")

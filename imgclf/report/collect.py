@@ -7,6 +7,7 @@ from typing import Any
 from imgclf import runs
 from imgclf.errors import InputError
 from imgclf.evaluation.metrics import Metrics
+from imgclf.naming import told
 from imgclf.places import place
 from imgclf.report.card import write_card
 from imgclf.report.facts import Answered, ExportRow, HistoryRow, Picture, ReportFacts
@@ -80,7 +81,7 @@ def collect(run: runs.Run) -> ReportFacts:
         fingerprint=config["data"]["fingerprint"],
         layers=_layers(run),
         folds=_folds(run),
-        run_path=str(run.root),
+        run_path=told(str(run.root)),
         data_path=str(folder),
         sureness=read_sureness(run),
         slices=read_slices(run),
