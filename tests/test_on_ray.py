@@ -39,7 +39,7 @@ def cluster() -> Iterator[Any]:
     pytest.importorskip("ray")
     from ray.cluster_utils import Cluster
 
-    os.environ["RAY_worker_niceness"] = "0"  # beside other tests its workers would hardly get a turn
+    os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112 (Ray names it so): nice ones get no turn beside other tests
     memory = 100_000_000
     made = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "object_store_memory": memory,
                                                          "include_dashboard": False})  # fmt: skip
