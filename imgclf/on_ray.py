@@ -1,5 +1,5 @@
-"""Per-image work on a Ray cluster: what `parallel` does with processes, done with Ray Data. May import parallel, crew,
-worker, places, progress, errors; Ray (extra `ray`) only when a cluster is asked for.
+"""Per-image work on a Ray cluster: what `parallel` does with processes, done with Ray Data. May import ray_jobs,
+parallel, crew, worker, places, progress, errors; Ray (extra `ray`) only when a cluster is asked for.
 
 Blocks of items are Ray tasks, so that a node that dies costs the blocks it was at: Ray does them again elsewhere.
 Within a task the items go to a worker process of `crew`, as they do without Ray: a file that hangs or kills a decoder
@@ -13,15 +13,16 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from imgclf import ray_jobs
 from imgclf.crew import Crew, Worker
 from imgclf.errors import InputError, SetupError
 from imgclf.noise import hushed
-from imgclf.parallel import single_threaded
+from imgclf.parallel import Jobs, single_threaded
 from imgclf.places import is_address
 from imgclf.progress import plural, warn
 from imgclf.worker import Reply, Setup
@@ -81,6 +82,20 @@ class Cluster:
         lost = self.nodes - len(_alive())
         if lost > 0:
             warn(f"{plural(lost, 'machine')} of the Ray cluster went away; what was unfinished there was done again")
+
+    def jobs(self, shared: Any, needed: Sequence[Path]) -> AbstractContextManager[Jobs]:
+        """Take long jobs for a block.
+
+        Args:
+            shared: what every job is given; it pickles.
+            needed: files and folders that all machines must see.
+
+        Raises:
+            InputError: a machine does not see one of them.
+        """
+        for path in needed:
+            _require_seen(path)
+        return ray_jobs.RayJobs(shared)
 
 
 @contextmanager
