@@ -8,6 +8,7 @@ the way goes through a small actor beside the program that asked; the answer tel
 
 import contextlib
 import pickle
+import time
 from collections import defaultdict
 from collections.abc import Callable
 from typing import Any
@@ -16,6 +17,7 @@ from imgclf.errors import SetupError
 from imgclf.parallel import News
 from imgclf.worker import Reply, attempt
 
+RECOVERY = 60.0  # seconds without a job after one was lost: Ray takes up to 30 to see that a machine is dead
 LAST_WORDS = 10.0  # seconds for killed jobs to be gone, after which nobody waits for them
 
 
@@ -37,6 +39,7 @@ class RayJobs:
         self._shared = ray.put(shared)
         self._board = ray.remote(num_cpus=0)(_Board).options(scheduling_strategy=here).remote()
         self._jobs: dict[Any, tuple[int, str]] = {}  # task to number and machine
+        self._lost: dict[str, float] = {}  # machine to when it lost a job
 
     def __enter__(self) -> "RayJobs":
         return self
@@ -53,7 +56,7 @@ class RayJobs:
             ray.kill(self._board)
 
     def free(self) -> tuple[str, ...]:
-        """The names of the machines that have no job.
+        """The names of the machines that have no job, and have not just lost one.
 
         Raises:
             SetupError: no machine of the cluster is left.
@@ -61,6 +64,7 @@ class RayJobs:
         machines, busy = _machines(), {machine for _, machine in self._jobs.values()}
         if not machines:
             raise SetupError("no machine of the Ray cluster is left", "check it with `ray status`, and start again")
+        busy |= {machine for machine, lost in self._lost.items() if time.monotonic() < lost + RECOVERY}
         return tuple(machine for machine in machines if machine not in busy)
 
     def begin(self, job: int, machine: str, function: Callable[..., Any], *args: Any) -> None:
@@ -93,6 +97,9 @@ class RayJobs:
         """
         import ray
 
+        if not self._jobs:
+            time.sleep(seconds)
+            return []
         ended, _ = ray.wait(list(self._jobs), timeout=seconds)
         said: dict[int, list[Any]] = defaultdict(list)
         try:
@@ -109,6 +116,7 @@ class RayJobs:
                 raise SetupError(f"{machine.partition(' ')[0]} could not begin its work ({_reason(error)})",
                                  "check that all machines have this imgclf") from error  # fmt: skip
             except ray.exceptions.RayError:
+                self._lost[machine] = time.monotonic()
                 found.append(News(job, tuple(said.pop(job, ())), lost=True))
         return [*found, *(News(job, tuple(values)) for job, values in said.items())]
 

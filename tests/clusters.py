@@ -1,10 +1,18 @@
-"""A Ray cluster of two nodes on loopback, one processor each."""
+"""A Ray cluster of two nodes on loopback, one processor each, and jobs for it that start fast."""
 
-from collections.abc import Iterator
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+
+from imgclf.errors import InputError
+from imgclf.training.epoch import Epoch
 
 MEMORY = 100_000_000  # bytes of a node's object store
 
@@ -20,3 +28,26 @@ def two_nodes() -> Iterator[Any]:
     made.wait_for_nodes()
     yield made
     made.shutdown()
+
+
+def busy(say: Callable[[Any], None], shared: Any, folder: str, fate: int) -> Any:
+    """A job: 0 ends by itself, 1 raises, 2 kills its process, 3 goes on until it is stopped."""
+    say(("begun", fate))
+    if fate == 1:
+        raise InputError("one", "choose another")
+    if fate == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+    while fate == 3:
+        Path(folder, "going").touch()
+        say("still")
+        time.sleep(0.01)
+    return shared, os.getpid()
+
+
+def short_trial(say: Callable[[Any], None], *_: Any) -> Any:
+    """Stands for `run_trial`: as many epochs as take a second."""
+    for number in range(1, 21):
+        row = Epoch("training", number, {}, {"accuracy": 0.5, "loss": 1.0}, 1e-3, 0.1)
+        say(row)
+        time.sleep(0.05)
+    return SimpleNamespace(kept=row, content=b"", seconds=1.0)

@@ -1,8 +1,8 @@
 """Trials of a search on other machines, one a machine at a time. May import search/, training/ and parallel.
 
 The study stays here: it is asked for a point when a machine is free, looks at every epoch of every trial as `tune`
-does, and is told the results. What comes first depends on the machines, so two such searches need not try the same points; a
-trial of given settings gives what it gives here.
+does, and is told the results. What comes first depends on the machines, so two such searches need not try the same
+points; a trial of given settings gives what it gives here.
 """
 
 import time
