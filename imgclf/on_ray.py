@@ -177,10 +177,20 @@ def _require_seen(item: Any) -> None:
     nodes = {node["NodeID"]: node["NodeManagerAddress"] for node in _alive()}
     looks = {node: look.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote(str(item))
              for node in nodes}  # fmt: skip
-    blind = [nodes[node] for node, seen in looks.items() if not ray.get(seen)]
+    blind = [nodes[node] for node, seen in looks.items() if not _got(seen)]
     if blind:
         raise InputError(f"{item} is not there on {', '.join(blind)}",
                          "put images and run where every machine of the cluster sees them")  # fmt: skip
+
+
+def _got(seen: Any) -> bool:
+    """Whether a machine sees a file; one that has just gone away is not asked again."""
+    import ray
+
+    try:
+        return bool(ray.get(seen))
+    except (ray.exceptions.TaskUnschedulableError, ray.exceptions.NodeDiedError, ray.exceptions.WorkerCrashedError):
+        return True
 
 
 class _Tender:

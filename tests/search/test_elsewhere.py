@@ -231,6 +231,24 @@ def heard(jobs, number):
     raise AssertionError(f"nothing is heard of the end of job {number}")
 
 
+@pytest.mark.slow
+def test_the_command_searches_on_both_nodes_and_each_trial_is_the_local_one(cluster, two_photos, tmp_path):
+    out = tmp_path / "search"
+    done = imgclf_here("tune", two_photos, "--out", out, *OPTIONS, "--trials", "4", "--no-train",
+                       "--engine", "ray", "--address", cluster.address)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "Ray: 2 machines, 2 processors" in done.stderr and not (out / "stage").exists()
+    trials = tune.ended(tune.open_study(out / "study.db"))
+    assert len(trials) == 4 and len({trial.user_attrs["machine"] for trial in trials}) == 2
+    here = imgclf_here("tune", two_photos, "--out", tmp_path / "here", *OPTIONS, "--trials", "1", "--no-train")
+    assert here.returncode == 0, here.stderr
+    (local,) = tune.ended(tune.open_study(tmp_path / "here" / "study.db"))
+    (same,) = [trial for trial in trials if trial.user_attrs["settings"] == local.user_attrs["settings"]]
+    assert same.value == local.value
+    for name in ("right", "loss", "epochs", "megabytes"):
+        assert same.user_attrs[name] == local.user_attrs[name], name
+
+
 class Doomed:
     """A cluster of which a node is removed when its first trial has said something."""
 
@@ -274,21 +292,3 @@ def test_a_node_that_dies_costs_nothing_but_time(cluster, job, monkeypatch, tmp_
     assert [row.state for row in tune.rows(study)] == ["done"] * 6 and len(set(points(study))) == 6
     uncounted = [trial for trial in study.get_trials() if tune.NOT_COUNTED in trial.user_attrs and trial.params]
     assert sum(trial.user_attrs.get("machine", "").endswith(node.node_id) for trial in uncounted) == 1
-
-
-@pytest.mark.slow
-def test_the_command_searches_on_both_nodes_and_each_trial_is_the_local_one(cluster, two_photos, tmp_path):
-    out = tmp_path / "search"
-    done = imgclf_here("tune", two_photos, "--out", out, *OPTIONS, "--trials", "4", "--no-train",
-                       "--engine", "ray", "--address", cluster.address)  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert "Ray: 2 machines, 2 processors" in done.stderr and not (out / "stage").exists()
-    trials = tune.ended(tune.open_study(out / "study.db"))
-    assert len(trials) == 4 and len({trial.user_attrs["machine"] for trial in trials}) == 2
-    here = imgclf_here("tune", two_photos, "--out", tmp_path / "here", *OPTIONS, "--trials", "1", "--no-train")
-    assert here.returncode == 0, here.stderr
-    (local,) = tune.ended(tune.open_study(tmp_path / "here" / "study.db"))
-    (same,) = [trial for trial in trials if trial.user_attrs["settings"] == local.user_attrs["settings"]]
-    assert same.value == local.value
-    for name in ("right", "loss", "epochs", "megabytes"):
-        assert same.user_attrs[name] == local.user_attrs[name], name
