@@ -35,9 +35,11 @@ class RayJobs:
     def __init__(self, shared: Any) -> None:
         import ray
 
-        here = _at(ray.get_runtime_context().get_node_id(), soft=True)
+        here = _at(ray.get_runtime_context().get_node_id())
         self._shared = ray.put(shared)
-        self._board = ray.remote(num_cpus=0)(_Board).options(scheduling_strategy=here).remote()
+        # Begun anew where it is killed: what was said by the way is lost then, what jobs give is not.
+        board = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(_Board)
+        self._board = board.options(scheduling_strategy=here).remote()
         self._jobs: dict[Any, tuple[int, str]] = {}  # task to number and machine
         self._lost: dict[str, float] = {}  # machine to when it lost a job
 
@@ -82,7 +84,7 @@ class RayJobs:
         resources = node["Resources"] if node else {"CPU": 1}  # gone since: Ray says so when the job is to begin
         task = ray.remote(_work).options(
             num_cpus=resources["CPU"], num_gpus=resources.get("GPU", 0), max_retries=0,
-            scheduling_strategy=_at(machine.rpartition(" ")[2], soft=False),
+            scheduling_strategy=_at(machine.rpartition(" ")[2]),
         )  # fmt: skip
         self._jobs[task.remote(pickle.dumps(function), self._board, job, self._shared, pickle.dumps(args))] = (
             job,
@@ -137,10 +139,10 @@ def _machines() -> dict[str, dict[str, Any]]:
     }  # fmt: skip
 
 
-def _at(node: str, *, soft: bool) -> Any:
+def _at(node: str) -> Any:
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    return NodeAffinitySchedulingStrategy(node, soft=soft)
+    return NodeAffinitySchedulingStrategy(node, soft=False)  # a soft one also goes elsewhere where its node is busy
 
 
 def _reason(error: BaseException) -> str:
