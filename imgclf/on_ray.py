@@ -1,5 +1,5 @@
-"""Per-image work on a Ray cluster: what `parallel` does with processes, done with Ray's tasks. May import parallel,
-crew, worker, places, progress, errors; Ray (extra `ray`) only when a cluster is asked for.
+"""Per-image work on a Ray cluster: what `parallel` does with processes, done with Ray's tasks. May import ray_jobs,
+parallel, crew, worker, places, progress, errors; Ray (extra `ray`) only when a cluster is asked for.
 
 Blocks of items are Ray tasks, so that a node that dies costs the blocks it was at: Ray does them again elsewhere. Not
 Ray Data: its own actors, and pandas in every process, take longer to start than thousands of photos to be read.
@@ -14,16 +14,17 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from imgclf import ray_jobs
 from imgclf.crew import Crew, Worker
 from imgclf.errors import InputError, SetupError
 from imgclf.noise import hushed
-from imgclf.parallel import single_threaded
+from imgclf.parallel import Jobs, single_threaded
 from imgclf.places import is_address
 from imgclf.progress import plural, warn
 from imgclf.worker import Reply, Setup
@@ -94,6 +95,20 @@ class Cluster:
         if lost > 0:
             warn(f"{plural(lost, 'machine')} of the Ray cluster went away; what was unfinished there was done again")
 
+    def jobs(self, shared: Any, needed: Sequence[Path]) -> AbstractContextManager[Jobs]:
+        """Take long jobs for a block.
+
+        Args:
+            shared: what every job is given; it pickles.
+            needed: files and folders that all machines must see.
+
+        Raises:
+            InputError: a machine does not see one of them.
+        """
+        for path in needed:
+            _require_seen(path)
+        return ray_jobs.RayJobs(shared)
+
 
 @contextmanager
 def connected(address: str | None = None) -> Iterator[Cluster]:
@@ -162,10 +177,20 @@ def _require_seen(item: Any) -> None:
     nodes = {node["NodeID"]: node["NodeManagerAddress"] for node in _alive()}
     looks = {node: look.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote(str(item))
              for node in nodes}  # fmt: skip
-    blind = [nodes[node] for node, seen in looks.items() if not ray.get(seen)]
+    blind = [nodes[node] for node, seen in looks.items() if not _got(seen)]
     if blind:
         raise InputError(f"{item} is not there on {', '.join(blind)}",
                          "put images and run where every machine of the cluster sees them")  # fmt: skip
+
+
+def _got(seen: Any) -> bool:
+    """Whether a machine sees a file; one that has just gone away is not asked again."""
+    import ray
+
+    try:
+        return bool(ray.get(seen))
+    except (ray.exceptions.TaskUnschedulableError, ray.exceptions.NodeDiedError, ray.exceptions.WorkerCrashedError):
+        return True
 
 
 class _Tender:

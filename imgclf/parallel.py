@@ -10,10 +10,11 @@ import pickle
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
 from imgclf import progress
@@ -64,11 +65,47 @@ def cpu_count() -> int:
     return os.cpu_count() or 1
 
 
+@dataclass(frozen=True)
+class News:
+    """What has been heard of a long job on another machine.
+
+    Attributes:
+        job: its number.
+        said: what it has said since the last news, in order.
+        reply: what `worker.attempt` gives of it; None while it goes on, and where it is lost.
+        lost: whether its machine or its process went away.
+    """
+
+    job: int
+    said: tuple[Any, ...] = ()
+    reply: Reply | None = None
+    lost: bool = False
+
+
+class Jobs(Protocol):
+    """Long jobs on other machines, one a machine at a time; `ray_jobs.RayJobs` are some."""
+
+    def free(self) -> tuple[str, ...]:
+        """The names of the machines that have none."""
+
+    def begin(self, job: int, machine: str, function: Callable[..., Any], *args: Any) -> None:
+        """Have a machine call `function(say, shared, *args)`; where a job is stopped, `say(value)` raises there."""
+
+    def news(self, seconds: float) -> list[News]:
+        """What has been heard; waits for the first end of a job, so long at most."""
+
+    def stop(self, job: int) -> None:
+        """Have a job end when it says something next; nothing more is heard of it."""
+
+
 class Elsewhere(Protocol):
     """Other machines that take items; `on_ray.Cluster` is one."""
 
     def replies(self, setup: Setup, items: Sequence[Any], workers: int | None) -> Iterator[tuple[int, Reply]]:
         """Answer every item once, in any order: its index, and what `worker.attempt` gives of it."""
+
+    def jobs(self, shared: Any, needed: Sequence[Path]) -> AbstractContextManager[Jobs]:
+        """Take long jobs for a block: all are given `shared`, and all machines must see the paths."""
 
 
 _ELSEWHERE: ContextVar[Elsewhere | None] = ContextVar("elsewhere", default=None)
@@ -87,6 +124,11 @@ def done_by(elsewhere: Elsewhere | None) -> Iterator[None]:
 def is_elsewhere() -> bool:
     """Whether `anywhere` means other machines now."""
     return _ELSEWHERE.get() is not None
+
+
+def elsewhere_now() -> Elsewhere | None:
+    """The other machines that `done_by` has named; None for this one."""
+    return _ELSEWHERE.get()
 
 
 def map_items(

@@ -3,31 +3,32 @@ May import the pipeline and everything below it; Optuna (the extra `tune`) and T
 """
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from imgclf import __version__, pixels, runs
+from imgclf import __version__, runs
 from imgclf.config import NOT_SEARCHED, TrainConfig
 from imgclf.continuing import read_settings
 from imgclf.data.announce import announce, data_notes
-from imgclf.data.imageset import ImageSet, StagedSet
+from imgclf.data.imageset import ImageSet
 from imgclf.data.prepare import prepare, with_parts
 from imgclf.data.split_file import write_split
-from imgclf.data.stage import stage
 from imgclf.errors import ImgclfError, InputError, Interrupted, SetupError
 from imgclf.guard import require_apart, require_kept, require_outside
 from imgclf.models import backbones
 from imgclf.noise import import_tensorflow
 from imgclf.one_run import Outcome
+from imgclf.parallel import elsewhere_now
 from imgclf.pipeline import train_folder
 from imgclf.progress import plural, say, step
 from imgclf.records import fingerprint, versions
 from imgclf.search.front import Choice, TrialRow, choose_winner, pareto_front
 from imgclf.search.space import Space, candidates
+from imgclf.search.stages import Stages
 
 PREFERENCES = ("accuracy", "size", "latency")
 KIND = "tune"  # in state.json: what tells a search from a training
@@ -266,35 +267,29 @@ def _guarded(run: runs.Run) -> Iterator[None]:
 def _search(
     run: runs.Run, images: ImageSet, space: Space, options: Options
 ) -> tuple[tuple[TrialRow, ...], dict[str, float]]:
-    from imgclf.search import tune
+    from imgclf.search import elsewhere, tune
 
     run.set_state("running", kind=KIND, stage="search")
     study = tune.open_study(run / STUDY)
     earlier = len(tune.ended(study))
     if earlier:
         say(f"going on after {plural(earlier, 'trial')}")
+    stages = Stages(images, run / runs.STAGE, space.base.workers)
     job = tune.Job(
         space=space,
-        staged=_stages(run, images, space),
+        staged=stages,
         training=len(images.part("train")),
         validation=len(images.part("val")),
         trials=options.trials,
         seconds=options.seconds,
     )
-    tune.search(study, job)
+    machines = elsewhere_now()
+    if machines is None:
+        tune.search(study, job)
+    else:
+        elsewhere.search(study, job, stages, machines)
     shutil.rmtree(run / runs.STAGE, ignore_errors=True)
     return tune.rows(study), tune.importances(study)
-
-
-def _stages(run: runs.Run, images: ImageSet, space: Space) -> Callable[[int], StagedSet]:
-    """Image size to staged images: all trials share one folder, but for sizes to which photos are shrunk first."""
-
-    def staged(size: int) -> StagedSet:
-        shrunk = any(pixels.needs_shrinking(image.width, image.height, size) for image in images.usable)
-        return stage(images, run / runs.STAGE / (str(size) if shrunk else "all"), (size, size), workers=workers)
-
-    workers = space.base.workers
-    return staged
 
 
 def _write_tables(

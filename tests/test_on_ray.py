@@ -28,6 +28,7 @@ from imgclf.models import backbones
 from imgclf.models.build import build_backbone
 from imgclf.on_ray import connected
 from imgclf.parallel import Result, done_by, each_item, map_items
+from tests.clusters import two_nodes
 from tests.conftest import imgclf_here
 from tests.data.drawing import images_of, save, texture
 
@@ -36,17 +37,8 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Any]:
-    pytest.importorskip("ray")
-    from ray.cluster_utils import Cluster
-
-    os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112 (Ray names it so): nice ones get no turn beside other tests
-    memory = 100_000_000
-    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "object_store_memory": memory,
-                                                         "include_dashboard": False})  # fmt: skip
-    made.add_node(num_cpus=1, object_store_memory=memory)
-    made.wait_for_nodes()
-    yield made
-    made.shutdown()
+    with two_nodes() as made:
+        yield made
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from imgclf.cli.addresses import PLACE
+from imgclf.cli.engine import engine_options
 from imgclf.cli.main import common_options
 from imgclf.cli.settings import given_settings, setting_options
 from imgclf.cli.train import Grouped, print_outcome
@@ -35,6 +36,7 @@ PREFERENCES = ("accuracy", "size", "latency")
 @click.option("--format", "output", type=click.Choice(["text", "json"]), default="text", show_default=True)
 @setting_options(without=NOT_SEARCHED)
 @common_options
+@engine_options
 def command(
     data: Path | None, trials: int, time_budget: str | None, prefer: str, no_train: bool, out: Path | None,
     resume: bool, overwrite: bool, output: str, **options: Any,
@@ -43,7 +45,8 @@ def command(
 
     Every setting that is given is kept, the others are searched by short trainings that look at the validation images
     only. The folder gets all trials (study.db, trials.csv), tune.html with the front of accuracy, size and latency, and
-    the winner, trained in full, in best/. A search that was interrupted goes on with the same command.
+    the winner, trained in full, in best/. A search that was interrupted goes on with the same command. On a Ray cluster
+    each machine does one trial at a time.
     """
     from imgclf.data.sources import run_name
     from imgclf.errors import InputError

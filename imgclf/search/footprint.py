@@ -22,5 +22,14 @@ class Footprint:
 
 def measure(model: Any) -> Footprint:
     """Convert a finished model, image to probabilities, and run it."""
-    content = to_tflite(model, float16=True)
+    return measure_file(convert(model))
+
+
+def convert(model: Any) -> bytes:
+    """The file that is measured; any machine makes the same one."""
+    return to_tflite(model, float16=True)
+
+
+def measure_file(content: bytes) -> Footprint:
+    """Run a float16 .tflite file."""
     return Footprint(len(content) / 1e6, LiteModel(content, threads=1).fastest())

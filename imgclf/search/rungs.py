@@ -36,12 +36,16 @@ class Watch:
         self, trial: optuna.Trial, others: Sequence[FrozenTrial], head_only: bool, deadline: float | None
     ) -> None:
         self.trial, self.head_only, self.deadline = trial, head_only, deadline
+        self.best: Epoch | None = None
+        self.epochs = 0
+        self.compare_with(others)
+
+    def compare_with(self, others: Sequence[FrozenTrial]) -> None:
+        """From now on compare with these, which have ended."""
         self.others = [
             ((other.user_attrs["parameters"], other.user_attrs["image_size"]), other.intermediate_values)
             for other in others if "parameters" in other.user_attrs
         ]  # fmt: skip
-        self.best: Epoch | None = None
-        self.epochs = 0
 
     def __call__(self, row: Epoch) -> None:
         """The trial has finished an epoch."""

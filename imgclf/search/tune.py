@@ -7,7 +7,7 @@ trials that have ended before it, not on how often the search was interrupted. T
 
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,14 +16,15 @@ import keras
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
+from imgclf.config import TrainConfig
 from imgclf.data.imageset import StagedSet
 from imgclf.errors import InputError, OutOfMemory
-from imgclf.progress import duration, muted, plural, say, step
+from imgclf.progress import Bar, duration, muted, plural, say, step
 from imgclf.search.footprint import Footprint, measure
 from imgclf.search.front import State, TrialRow, score
-from imgclf.search.networks import Network
 from imgclf.search.rungs import OutOfTime, Watch
 from imgclf.search.space import Draw, Space, draw, first_points, trial_config
+from imgclf.training.epoch import Epoch
 from imgclf.training.train import Trained, train
 
 STARTUP = 4  # trials before the sampler learns from them; Optuna's 10 are more than many a search has
@@ -84,16 +85,15 @@ def search(study: optuna.Study, job: Job) -> None:
         InputError: one trial after the other fails.
         KeyboardInterrupt: Ctrl-C; the trial that was running is done again by the next call.
     """
-    _enqueue(study, job.space)
-    start = time.monotonic()
-    deadline = None if job.seconds is None else start + job.seconds
+    enqueue(study, job.space)
+    deadline = None if job.seconds is None else time.monotonic() + job.seconds
     done = len(ended(study))
     with step("searching", max(0, job.trials - done), "trials") as bar:
         while done < job.trials:
             if deadline is not None and time.monotonic() >= deadline and done:
                 say(f"the time budget is over after {plural(done, 'trial')}")
                 break
-            asked = _ask(study, job)
+            asked = ask(study, job)
             if asked is None:
                 say(f"everything has been tried after {plural(done, 'trial')}")
                 break
@@ -102,16 +102,25 @@ def search(study: optuna.Study, job: Job) -> None:
             except OutOfTime:
                 say(f"the time budget is over after {plural(done, 'trial')}; the one that was running is not counted")
                 break
-            found = rows(study)
-            done = len(found)
-            say(f"trial {done} of {job.trials}: {_told(found[-1])}")
-            if found[-1].network in _perfect(found) - _perfect(found[:-1]):
-                say(f"the head of {found[-1].network} alone gets every validation image right: it is not fine-tuned")
-            bar.note(_best(found))
-            bar.update()
-            if len(found) >= MOST_FAILURES and all(row.state == "failed" for row in found):
-                raise InputError(f"the first {plural(done, 'trial')} failed ({found[-1].note})",
-                                 "see what `imgclf train` says to the same settings")  # fmt: skip
+            done = announce(rows(study), job.trials, bar)
+
+
+def announce(found: tuple[TrialRow, ...], trials: int, bar: Bar) -> int:
+    """Say what the last of the trials gave; how many have ended.
+
+    Raises:
+        InputError: all have failed, and they are enough to see that those to come will.
+    """
+    done = len(found)
+    say(f"trial {done} of {trials}: {_told(found[-1])}")
+    if found[-1].network in _perfect(found) - _perfect(found[:-1]):
+        say(f"the head of {found[-1].network} alone gets every validation image right: it is not fine-tuned")
+    bar.note(_best(found))
+    bar.update()
+    if done >= MOST_FAILURES and all(row.state == "failed" for row in found):
+        raise InputError(f"the first {plural(done, 'trial')} failed ({found[-1].note})",
+                         "see what `imgclf train` says to the same settings")  # fmt: skip
+    return done
 
 
 def ended(study: optuna.Study) -> list[FrozenTrial]:
@@ -142,7 +151,7 @@ def importances(study: optuna.Study) -> dict[str, float]:
         return {}
 
 
-def _enqueue(study: optuna.Study, space: Space) -> None:
+def enqueue(study: optuna.Study, space: Space) -> None:
     """Put the first points into a new study, and trials that were killed into an old one once more."""
     trials = study.get_trials(deepcopy=False)
     if not trials:
@@ -153,33 +162,41 @@ def _enqueue(study: optuna.Study, space: Space) -> None:
     if not killed:
         return
     for trial in (*killed, *waiting):
-        _discard(study, optuna.trial.Trial(study, trial._trial_id))
+        discard(study, optuna.trial.Trial(study, trial._trial_id))
     for trial in killed:
         study.enqueue_trial(trial.params)
     for trial in waiting:  # behind what was killed: waiting trials are taken in the order of their numbers
         study.enqueue_trial(trial.system_attrs["fixed_params"])
 
 
-def _discard(study: optuna.Study, trial: optuna.Trial) -> None:
+def discard(study: optuna.Study, trial: optuna.Trial) -> None:
     """End a trial that is not to be counted."""
     trial.set_user_attr(NOT_COUNTED, True)
     study.tell(trial, state=TrialState.FAIL)
 
 
-def _ask(study: optuna.Study, job: Job) -> tuple[optuna.Trial, Draw] | None:
-    """The next trial and its point; None where only points come that have been tried."""
+def ask(study: optuna.Study, job: Job, under_way: Sequence[Draw] = ()) -> tuple[optuna.Trial, Draw] | None:
+    """The next trial and its point; None where only points come that have been tried.
+
+    Args:
+        study: of the search.
+        job: what to search.
+        under_way: points that other machines are at; the sampler keeps away from them.
+    """
     before = rows(study)
     perfect = _perfect(before)
     tried = [(row.network, row.settings) for row in before]
+    tried += [(drawn.network.name, drawn.settings) for drawn in under_way]
+    liar: dict[str, Any] = {"constant_liar": True} if under_way else {}
     for attempt in range(REPEATS):
         # The seed depends on how many trials have ended, so that a resumed search is the same search.
-        seed = (job.space.base.seed * 100_003 + len(before) * REPEATS + attempt) % 2**32
-        study.sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=STARTUP)
+        seed = (job.space.base.seed * 100_003 + len(tried) * REPEATS + attempt) % 2**32
+        study.sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=STARTUP, **liar)
         trial = study.ask()
         drawn = draw(job.space, trial, enough=lambda network: network.name in perfect)
         if (drawn.network.name, drawn.settings) not in tried:
             return trial, drawn
-        _discard(study, trial)
+        discard(study, trial)
     return None
 
 
@@ -190,12 +207,7 @@ def _perfect(found: tuple[TrialRow, ...]) -> set[str]:
 
 def _run(study: optuna.Study, job: Job, trial: optuna.Trial, drawn: Draw, deadline: float | None) -> None:
     """One trial, from its settings to its result."""
-    config = trial_config(job.space, drawn, job.training)
-    size = config.image_size or drawn.network.sizes[-1]
-    facts = {"network": drawn.network.name, "settings": drawn.settings, "n": job.validation,
-             "parameters": drawn.network.parameters, "image_size": size}  # fmt: skip
-    for name, value in facts.items():
-        trial.set_user_attr(name, value)
+    config, size = described(job, trial, drawn)
     before = ended(study)  # there is to be at least one, however long it takes
     watch = Watch(trial, before, config.fine_tune_epochs == 0, deadline if before else None)
     start = time.monotonic()
@@ -205,7 +217,9 @@ def _run(study: optuna.Study, job: Job, trial: optuna.Trial, drawn: Draw, deadli
             trained = train(job.staged(size), config, watch=watch)
         if trained.interrupted:
             raise KeyboardInterrupt
-        score_of_it = _result(study, trial, trained, drawn.network, size)
+        if footprint_of(study, trial) is None:
+            keep_footprint(study, trial, measure(trained.model))
+        score_of_it = result(study, trial, kept_epoch(trained))
     except optuna.TrialPruned:
         state = TrialState.PRUNED
     except (InputError, OutOfMemory) as error:  # it diverged, or is too large
@@ -213,23 +227,57 @@ def _run(study: optuna.Study, job: Job, trial: optuna.Trial, drawn: Draw, deadli
         trial.set_user_attr("note", error.what)
     finally:
         keras.utils.clear_session()  # also collects the garbage
-    for name, figure in watch.facts(time.monotonic() - start).items():
+    close(study, trial, state, watch.facts(time.monotonic() - start), score_of_it)
+
+
+def described(job: Job, trial: optuna.Trial, drawn: Draw) -> tuple[TrainConfig, int]:
+    """Note what a trial is; its settings, and its image size in pixels."""
+    config = trial_config(job.space, drawn, job.training)
+    size = config.image_size or drawn.network.sizes[-1]
+    facts = {"network": drawn.network.name, "settings": drawn.settings, "n": job.validation,
+             "parameters": drawn.network.parameters, "image_size": size}  # fmt: skip
+    for name, value in facts.items():
+        trial.set_user_attr(name, value)
+    return config, size
+
+
+def close(
+    study: optuna.Study, trial: optuna.Trial, state: TrialState, facts: dict[str, Any], score_of_it: float | None = None
+) -> None:  # fmt: skip
+    """End a trial, with what is kept of it."""
+    for name, figure in facts.items():
         trial.set_user_attr(name, figure)
     study.tell(trial, score_of_it, state=state)
 
 
-def _result(study: optuna.Study, trial: optuna.Trial, trained: Trained, network: Network, size: int) -> float:
-    """Note what a finished training is worth and what its network costs; the score."""
-    key = f"{network.name} at {size}"
+def kept_epoch(trained: Trained) -> Epoch:
+    """The epoch whose weights a training has kept."""
+    return next(epoch for epoch in trained.history if epoch.kept)
+
+
+def _key(trial: optuna.Trial) -> str:
+    """What a trial's network costs is known by; its weights change nothing of that."""
+    return f"{trial.user_attrs['network']} at {trial.user_attrs['image_size']}"
+
+
+def footprint_of(study: optuna.Study, trial: optuna.Trial) -> Footprint | None:
+    """What the network of a trial costs; None where that has not been measured."""
     known: dict[str, Any] = study.user_attrs.get("footprints", {})
-    if key not in known:  # the weights change neither
-        found = measure(trained.model)
-        known = {**known, key: [found.megabytes, found.milliseconds]}
-        study.set_user_attr("footprints", known)
-    footprint = Footprint(*known[key])
+    return Footprint(*known[_key(trial)]) if _key(trial) in known else None
+
+
+def keep_footprint(study: optuna.Study, trial: optuna.Trial, found: Footprint) -> None:
+    """Note what the network of a trial costs."""
+    known = study.user_attrs.get("footprints", {})
+    study.set_user_attr("footprints", {**known, _key(trial): [found.megabytes, found.milliseconds]})
+
+
+def result(study: optuna.Study, trial: optuna.Trial, kept: Epoch) -> float:
+    """Note what the network of a finished training costs; the score of the epoch that it has kept."""
+    footprint = footprint_of(study, trial)
+    assert footprint is not None
     trial.set_user_attr("megabytes", footprint.megabytes)
     trial.set_user_attr("milliseconds", footprint.milliseconds)
-    kept = next(epoch for epoch in trained.history if epoch.kept)
     return score(kept.val["accuracy"], kept.val["loss"], trial.user_attrs["n"])
 
 
