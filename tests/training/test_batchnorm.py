@@ -68,12 +68,13 @@ def test_no_stage_moves_batchnorm(row: backbones.Backbone, tmp_path: Path, monke
     use_eager_engines(monkeypatch)
     pretend(monkeypatch)
     staged = drawn_set(tmp_path / "stage", classes=2, train=2, val=1, side=side)
-    for unfreeze in ("auto", "all"):
+    unfrozen = ("auto", "all") if row.name in QUICK else ("all",)  # what "auto" trains is a part of it
+    for unfreeze in unfrozen:
         config = TrainConfig(backbone=row.name, alpha=row.alphas[0], image_size=side, epochs=1, fine_tune_epochs=1,
                              unfreeze=unfreeze, batch_size=2, augment="none", head_search=False,
                              calibrate=False)  # fmt: skip
         found = trainer.train(staged, config, watch=watch)
         old = [weight.numpy() for weight in kernels]
-    assert seen == ["head", "fine-tune"] * 2
+    assert seen == ["head", "fine-tune"] * len(unfrozen)
     assert bool(before) == row.norm or row.name.startswith(("vgg", "convnext"))
     assert_explains(found.model, side, 1)

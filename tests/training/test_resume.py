@@ -25,7 +25,6 @@ CASES = [
         for name, config in {
             "fresh images": replace(FINE_TUNING, views=0, layer_decay=0.5, accumulate=2, optimizer="sgd"),
             "everything": replace(FINE_TUNING, unfreeze="all", dropout=0.4, label_smoothing=0.1, loss="focal"),
-            "scratch, average and plateau": replace(SCRATCH, weight_average=0.8, schedule="plateau"),
             "scratch, strong": replace(SCRATCH, augment="strong"),
         }.items()
     ),
