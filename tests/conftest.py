@@ -12,6 +12,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+# Two processes of tests share two cores; with threads of their own for tiny tensors each waits for the other.
+for name in ("TF_NUM_INTRAOP_THREADS", "OMP_NUM_THREADS"):
+    os.environ.setdefault(name, "1")
 
 import numpy as np
 import pytest
