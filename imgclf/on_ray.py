@@ -33,6 +33,9 @@ BLOCK = 64  # items of a task at most; what a node that dies has to have done ag
 BLOCKS_PER_CPU = 32  # tasks for each processor at least, so that all end at about the same time
 AHEAD = 3  # tasks for each processor that are sent, so that none waits for this machine
 RETRIES = 5  # of a task whose machine went away
+# Replies come in so many parts: what is below 100 KB Ray sends with its word that a task is done. What is larger is
+# asked for, again after 10 s, then 20 s, where a chunk of it is late (ray-project/ray#56523): features came 30 s late.
+PARTS = 8
 TRIES = 2  # of an item that kills its worker; the second one alone, in a fresh process
 CONNECT_TIMEOUT = 10.0  # seconds
 
@@ -68,19 +71,20 @@ class Cluster:
         _require_seen(items[0])
         size = max(1, min(BLOCK, len(items) // (BLOCKS_PER_CPU * self.cpus)))
         name = hashlib.blake2b(pickle.dumps(setup)).hexdigest()
-        told, answer = ray.put(setup), ray.remote(num_cpus=1, max_retries=RETRIES)(_answer)
+        told, answer = ray.put(setup), ray.remote(num_cpus=1, max_retries=RETRIES, num_returns=PARTS)(_answer)
         starts = iter(range(0, len(items), size))
-        under_way: dict[Any, int] = {}
+        under_way: dict[Any, tuple[int, list[Any]]] = {}  # the first part to the block's start and all parts
         try:
             while True:
                 for start in islice(starts, (workers or AHEAD * self.cpus) - len(under_way)):
-                    under_way[answer.remote(name, told, pickle.dumps(items[start : start + size]))] = start
+                    parts = answer.remote(name, told, pickle.dumps(items[start : start + size]))
+                    under_way[parts[0]] = start, parts
                 if not under_way:
                     break
                 done, _ = ray.wait(list(under_way), num_returns=1)
                 for block in done:
-                    start = under_way.pop(block)
-                    yield from enumerate(pickle.loads(ray.get(block)), start)
+                    start, parts = under_way.pop(block)
+                    yield from enumerate(pickle.loads(b"".join(ray.get(parts))), start)
         except ray.exceptions.RayError as error:
             cause = str(getattr(error, "cause", None) or error).strip().splitlines()
             reason = cause[-1] if cause else type(error).__name__
@@ -228,11 +232,13 @@ def _killed(reply: Reply) -> bool:
 _tender: tuple[str, _Tender] | None = None  # of this Ray worker process, which does one task at a time
 
 
-def _answer(name: str, setup: Setup, items: bytes) -> bytes:
-    """One block, in a Ray worker: a pickled sequence of items to a list of replies; `name` is the setup's."""
+def _answer(name: str, setup: Setup, items: bytes) -> list[bytes]:
+    """One block, in a Ray worker: a pickled sequence of items to a list of replies, in PARTS; `name` is the setup's."""
     global _tender
     if _tender is None or _tender[0] != name:
         if _tender is not None:
             _tender[1].end()
         _tender = name, _Tender(setup)
-    return pickle.dumps(_tender[1].answer(pickle.loads(items)))
+    replies = pickle.dumps(_tender[1].answer(pickle.loads(items)))
+    size = -(-len(replies) // PARTS)
+    return [replies[number * size : (number + 1) * size] for number in range(PARTS)]
