@@ -2,7 +2,7 @@
 parallel, crew, worker, places, progress, errors; Ray (extra `ray`) only when a cluster is asked for.
 
 Blocks of items are Ray tasks, so that a node that dies costs the blocks it was at: Ray does them again elsewhere. Not
-Ray Data: its own actors, and pandas in every process, take longer to start than thousands of photos to be read.
+Ray Data, which starts actors of its own and pandas in every process for what is a list of blocks.
 Within a task the items go to a worker process of `crew`, as they do without Ray: a file that hangs or kills a decoder
 ends with the same words, and costs the node nothing.
 """
