@@ -44,9 +44,14 @@ class Worker:
         self.requests: IO[bytes] = self.process.stdin
         self.replies: IO[bytes] = self.process.stdout
         self.clock: tuple[int, float]  # turn, deadline: replaced as one, read by another thread
-        self.expect()
         self.expired = -1  # the turn that took too long
-        self.ready = False  # whether it has said that it is
+        self.ready: bool  # whether it has said that it is
+        self.give(setup)
+
+    def give(self, setup: Setup) -> None:
+        """Set it up, or anew for another function; it says when it is ready."""
+        self.expect()
+        self.ready = False
         with contextlib.suppress(OSError):  # it died; the missing reply tells
             send(self.requests, setup)
 

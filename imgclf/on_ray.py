@@ -13,7 +13,7 @@ import pickle
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from itertools import islice
@@ -21,21 +21,18 @@ from pathlib import Path
 from typing import Any
 
 from imgclf import ray_jobs
-from imgclf.crew import Crew, Worker
+from imgclf.crew import START_TIMEOUT, Crew, Worker
 from imgclf.errors import InputError, SetupError
 from imgclf.noise import hushed
 from imgclf.parallel import Jobs, single_threaded
 from imgclf.places import is_address
 from imgclf.progress import plural, warn
-from imgclf.worker import Reply, Setup
+from imgclf.worker import Reply, Sealed, Setup
 
 BLOCK = 64  # items of a task at most; what a node that dies has to have done again
 BLOCKS_PER_CPU = 32  # tasks for each processor at least, so that all end at about the same time
 AHEAD = 3  # tasks for each processor that are sent, so that none waits for this machine
 RETRIES = 5  # of a task whose machine went away
-# Replies come in so many parts: what is below 100 KB Ray sends with its word that a task is done. What is larger is
-# asked for, again after 10 s, then 20 s, where a chunk of it is late (ray-project/ray#56523): features came 30 s late.
-PARTS = 8
 TRIES = 2  # of an item that kills its worker; the second one alone, in a fresh process
 CONNECT_TIMEOUT = 10.0  # seconds
 
@@ -71,20 +68,19 @@ class Cluster:
         _require_seen(items[0])
         size = max(1, min(BLOCK, len(items) // (BLOCKS_PER_CPU * self.cpus)))
         name = hashlib.blake2b(pickle.dumps(setup)).hexdigest()
-        told, answer = ray.put(setup), ray.remote(num_cpus=1, max_retries=RETRIES, num_returns=PARTS)(_answer)
+        told, answer = ray.put(setup), ray.remote(num_cpus=1, max_retries=RETRIES)(_answer)
         starts = iter(range(0, len(items), size))
-        under_way: dict[Any, tuple[int, list[Any]]] = {}  # the first part to the block's start and all parts
+        under_way: dict[Any, int] = {}  # task to the start of its block
         try:
             while True:
                 for start in islice(starts, (workers or AHEAD * self.cpus) - len(under_way)):
-                    parts = answer.remote(name, told, pickle.dumps(items[start : start + size]))
-                    under_way[parts[0]] = start, parts
+                    block = [Sealed(pickle.dumps(item)) for item in items[start : start + size]]
+                    under_way[answer.remote(name, told, block)] = start
                 if not under_way:
                     break
                 done, _ = ray.wait(list(under_way), num_returns=1)
-                for block in done:
-                    start, parts = under_way.pop(block)
-                    yield from enumerate(pickle.loads(b"".join(ray.get(parts))), start)
+                for task in done:
+                    yield from enumerate(ray.get(task), under_way.pop(task))
         except ray.exceptions.RayError as error:
             cause = str(getattr(error, "cause", None) or error).strip().splitlines()
             reason = cause[-1] if cause else type(error).__name__
@@ -93,11 +89,21 @@ class Cluster:
                 "check its machines with `ray status`, and that all have this imgclf",
             ) from error
         finally:
-            for block in under_way:
-                ray.cancel(block)
+            for task in under_way:
+                ray.cancel(task)
         lost = self.nodes - len(_alive())
         if lost > 0:
             warn(f"{plural(lost, 'machine')} of the Ray cluster went away; what was unfinished there was done again")
+
+    def prepare(self, function: Callable[[], None]) -> None:
+        """Have every processor of the cluster call a function in a worker that waits for work whose `prepare` it is."""
+        import ray
+
+        task = ray.remote(num_cpus=1, max_retries=0)(_prepare)
+        for node in _alive():
+            on_node = task.options(scheduling_strategy=_on(node))
+            for _ in range(int(node["Resources"].get("CPU", 0))):
+                on_node.remote(function)
 
     def jobs(self, shared: Any, needed: Sequence[Path]) -> AbstractContextManager[Jobs]:
         """Take long jobs for a block.
@@ -168,20 +174,25 @@ def _alive() -> list[dict[str, Any]]:
     return [node for node in ray.nodes() if node["Alive"]]
 
 
+def _on(node: dict[str, Any]) -> Any:
+    """How a task is sent to one machine."""
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    return NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+
+
 def _require_seen(item: Any) -> None:
     """Check that all machines see a file that this one sees; otherwise every image would be called unreadable."""
     import ray
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     (item, *_) = getattr(item, "paths", (item,))
     if not isinstance(item, str | Path) or is_address(item) or not Path(item).exists():
         return
     item = Path(item).absolute()
     look = ray.remote(num_cpus=0)(os.path.exists)
-    nodes = {node["NodeID"]: node["NodeManagerAddress"] for node in _alive()}
-    looks = {node: look.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote(str(item))
-             for node in nodes}  # fmt: skip
-    blind = [nodes[node] for node, seen in looks.items() if not _got(seen)]
+    looks = {node["NodeManagerAddress"]: look.options(scheduling_strategy=_on(node)).remote(str(item))
+             for node in _alive()}  # fmt: skip
+    blind = [address for address, seen in looks.items() if not _got(seen)]
     if blind:
         raise InputError(f"{item} is not there on {', '.join(blind)}",
                          "put images and run where every machine of the cluster sees them")  # fmt: skip
@@ -202,9 +213,9 @@ class _Tender:
 
     def __init__(self, setup: Setup) -> None:
         self.setup = setup
-        self.worker: Worker | None = None
+        self.worker = _spare_for(setup)
 
-    def answer(self, items: list[Any]) -> list[Reply]:
+    def answer(self, items: list[Sealed]) -> list[Reply]:
         replies: list[Reply] = [Reply()] * len(items)
         todo = list(range(len(items)))
         for _ in range(TRIES):
@@ -229,16 +240,38 @@ def _killed(reply: Reply) -> bool:
     return reply.failed and not reply.kind
 
 
-_tender: tuple[str, _Tender] | None = None  # of this Ray worker process, which does one task at a time
+# of this Ray worker process, which does one task at a time
+_tender: tuple[str, _Tender] | None = None
+_spare: tuple[Callable[[], None], Worker] | None = None  # has called that function, and waits for work
 
 
-def _answer(name: str, setup: Setup, items: bytes) -> list[bytes]:
-    """One block, in a Ray worker: a pickled sequence of items to a list of replies, in PARTS; `name` is the setup's."""
+def _prepare(function: Callable[[], None]) -> None:
+    """Have a worker ready, in a Ray worker, that has called a function."""
+    global _spare
+    if _spare is None:
+        setup = Setup(pickle.dumps(bool), START_TIMEOUT, None, function)
+        crew = Crew(setup, [None], single_threaded(), subprocess.DEVNULL, keep=True)
+        for _ in crew.run(1):
+            pass
+        if crew.hired is not None:
+            _spare = function, crew.hired
+
+
+def _spare_for(setup: Setup) -> Worker | None:
+    """The waiting worker, set up, if it has called what the setup asks for."""
+    global _spare
+    if _spare is None or _spare[0] != setup.prepare:
+        return None
+    worker, _spare = _spare[1], None
+    worker.give(setup)
+    return worker
+
+
+def _answer(name: str, setup: Setup, items: list[Sealed]) -> list[Reply]:
+    """One block, in a Ray worker; `name` is the setup's."""
     global _tender
     if _tender is None or _tender[0] != name:
         if _tender is not None:
             _tender[1].end()
         _tender = name, _Tender(setup)
-    replies = pickle.dumps(_tender[1].answer(pickle.loads(items)))
-    size = -(-len(replies) // PARTS)
-    return [replies[number * size : (number + 1) * size] for number in range(PARTS)]
+    return _tender[1].answer(items)

@@ -104,6 +104,9 @@ class Elsewhere(Protocol):
     def replies(self, setup: Setup, items: Sequence[Any], workers: int | None) -> Iterator[tuple[int, Reply]]:
         """Answer every item once, in any order: its index, and what `worker.attempt` gives of it."""
 
+    def prepare(self, function: Callable[[], None]) -> None:
+        """Have workers call a function ahead, for work to come whose `prepare` it is; returns at once."""
+
     def jobs(self, shared: Any, needed: Sequence[Path]) -> AbstractContextManager[Jobs]:
         """Take long jobs for a block: all are given `shared`, and all machines must see the paths."""
 
@@ -129,6 +132,17 @@ def is_elsewhere() -> bool:
 def elsewhere_now() -> Elsewhere | None:
     """The other machines that `done_by` has named; None for this one."""
     return _ELSEWHERE.get()
+
+
+def prepare_elsewhere(function: Callable[[], None]) -> None:
+    """Have other machines call a function, such as an import, while this one is busy with other things.
+
+    Args:
+        function: of an importable module; work that `each_item` is given with the same `prepare` begins sooner.
+    """
+    elsewhere = _ELSEWHERE.get()
+    if elsewhere is not None:
+        elsewhere.prepare(function)
 
 
 def map_items(
@@ -178,17 +192,18 @@ def each_item(
     item_timeout: float = ITEM_TIMEOUT,
     memory: int | None = WORKER_MEMORY,
     anywhere: bool = False,
+    prepare: Callable[[], None] | None = None,
 ) -> Iterator[tuple[int, Result[R]]]:
     """As `map_items`, but each result is handed over as it comes, so that they need not all be in memory.
 
     Without a title there is no bar. Besides its arguments, `memory` bounds the address space that a worker may take, in
-    bytes (Linux; None: no bound).
+    bytes (Linux; None: no bound), and `prepare` is called in each worker before the function is unpickled.
 
     Yields:
         The index of the item and its result, in any order, every item once.
     """
     with progress.step(title, len(items), unit) if title else nullcontext(progress.Bar()) as bar:
-        for index, reply in _replies(function, items, workers, item_timeout, memory, anywhere):
+        for index, reply in _replies(function, items, workers, item_timeout, memory, anywhere, prepare):
             yield index, Result(reply.value, reply.error)
             bar.update()
 
@@ -200,10 +215,11 @@ def _replies(
     item_timeout: float,
     memory: int | None,
     anywhere: bool,
+    prepare: Callable[[], None] | None,
 ) -> Iterator[tuple[int, Reply]]:
     if workers == 0:
         return ((index, attempt(function, item)) for index, item in enumerate(items))
-    setup = Setup(pickle.dumps(function), item_timeout, memory)
+    setup = Setup(pickle.dumps(function), item_timeout, memory, prepare)
     elsewhere = _ELSEWHERE.get()
     if anywhere and elsewhere is not None and items:
         return elsewhere.replies(setup, items, workers)

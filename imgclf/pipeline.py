@@ -22,6 +22,7 @@ from imgclf.models import backbones
 from imgclf.models.own import find_builder
 from imgclf.noise import import_tensorflow
 from imgclf.one_run import Outcome, early_converter, train_run, write_beginning
+from imgclf.parallel import prepare_elsewhere
 from imgclf.progress import parse_duration, say, warn
 from imgclf.records import Settings
 from imgclf.training.choose import choose
@@ -84,6 +85,8 @@ def _train_folder(data: Path | None, out: Path, config: TrainConfig, overwrite: 
     for line in notes:
         say(line)
     with early_converter(chosen) as child:
+        if _is_pretrained(chosen):
+            prepare_elsewhere(import_tensorflow)  # features will be computed there
         import_tensorflow()
         notes = (*notes, *_require_network(chosen, images, images.usable if folds else images.part("test"), out))
         run = runs.Run.create(out, overwrite)
@@ -95,6 +98,10 @@ def _train_folder(data: Path | None, out: Path, config: TrainConfig, overwrite: 
                 write_folds(run, folds)
             write_beginning(run, images, settings)
             return _train(run, images, settings, child)
+
+
+def _is_pretrained(chosen: TrainConfig) -> bool:
+    return chosen.weights != "none" and (chosen.weights is not None or backbones.get(chosen.backbone).has_weights)
 
 
 def _require_network(chosen: TrainConfig, images: ImageSet, tested: Sequence[ImageFile], out: Path) -> list[str]:

@@ -30,7 +30,7 @@ class Setup:
     function: bytes
     item_timeout: float  # seconds
     memory: int | None  # bytes of address space
-    prepare: Callable[[], None] | None = None  # called before the first item is asked for
+    prepare: Callable[[], None] | None = None  # called before the function is unpickled
 
 
 @dataclass(frozen=True)
@@ -53,10 +53,17 @@ class Reply:
         return f"{self.kind}: {self.text}" if prefixed else self.text
 
 
+@dataclass(frozen=True)
+class Sealed:
+    """An item that only the worker that gets it unpickles: others on its way need not import what it is made of."""
+
+    content: bytes
+
+
 def attempt(function: Callable[[Any], Any], item: object) -> Reply:
     """Call a function; what it raises becomes part of the reply."""
     try:
-        return Reply(function(item))
+        return Reply(function(pickle.loads(item.content) if isinstance(item, Sealed) else item))
     except MemoryError:
         return Reply(failed=True, kind="MemoryError", text="out of memory")
     except Exception as error:
@@ -65,7 +72,7 @@ def attempt(function: Callable[[Any], Any], item: object) -> Reply:
 
 
 def serve() -> None:
-    """The whole life of a worker: a setup, then chunks of items, until stdin ends."""
+    """The whole life of a worker: a setup, then chunks of items (or another setup), until stdin ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's business
     requests, replies = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     # what a library prints must not end up among the replies, nor may it read the requests
@@ -73,14 +80,23 @@ def serve() -> None:
     os.dup2(2, 1)
     with contextlib.suppress(EOFError, OSError):
         setup: Setup = receive(requests)
-        _limit_memory(setup.memory)
-        function = attempt(pickle.loads, setup.function)
-        if setup.prepare is not None:
-            setup.prepare()
-        _reply(replies, Reply() if not function.failed else function)
-        while not function.failed:
-            for item in _watched(receive(requests), setup.item_timeout + GRACE):
-                _reply(replies, attempt(function.value, item))
+        while True:
+            function = _prepared(setup)
+            _reply(replies, Reply() if not function.failed else function)
+            if function.failed:
+                return
+            while not isinstance(message := receive(requests), Setup):
+                for item in _watched(message, setup.item_timeout + GRACE):
+                    _reply(replies, attempt(function.value, item))
+            setup = message
+
+
+def _prepared(setup: Setup) -> Reply:
+    """The function of a setup, as the value of a reply."""
+    _limit_memory(setup.memory)
+    if setup.prepare is not None:
+        setup.prepare()
+    return attempt(pickle.loads, setup.function)
 
 
 def _watched(items: list[object], limit: float) -> Iterator[object]:

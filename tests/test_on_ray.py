@@ -27,7 +27,7 @@ from imgclf.errors import InputError
 from imgclf.models import backbones
 from imgclf.models.build import build_backbone
 from imgclf.on_ray import connected
-from imgclf.parallel import Result, done_by, each_item, map_items
+from imgclf.parallel import Result, done_by, each_item, map_items, prepare_elsewhere
 from tests.clusters import two_nodes
 from tests.conftest import imgclf_here
 from tests.data.drawing import images_of, save, texture
@@ -78,6 +78,24 @@ def test_what_may_not_travel_stays_here(elsewhere: Any) -> None:
 
 def parent(_: int) -> int:
     return os.getppid()
+
+
+def get_ready() -> None:
+    os.environ["IMGCLF_TEST_CALLS"] = str(calls() + 1)
+
+
+def calls(_: int = 0) -> int:
+    """How often this process has been made ready."""
+    return int(os.environ.get("IMGCLF_TEST_CALLS", "0"))
+
+
+def test_work_meets_workers_that_were_made_ready_before(elsewhere: Any) -> None:
+    with done_by(elsewhere):
+        prepare_elsewhere(get_ready)
+        for prepare, expected in ((get_ready, 2), (None, 0)):
+            found = [result.value for _, result in
+                     each_item(calls, range(60), title="calls", anywhere=True, prepare=prepare)]  # fmt: skip
+            assert set(found) == {expected}, "ahead, and for the work; others are not touched"
 
 
 def slowly(folder: str, item: int) -> int:
@@ -134,6 +152,15 @@ def test_features_are_those_of_this_machine(
             sent.extend(keys)
             yield keys, rows
 
+    half_read = []
+    read = Pixels.batches
+
+    def watched(self: Pixels, view: int, positions: Any) -> Iterator[Any]:
+        half_read.append(view)
+        yield from read(self, view, positions)
+        half_read.remove(view)
+
+    monkeypatch.setattr(Pixels, "batches", watched)
     monkeypatch.setattr(features, "extract", counted)
     found = {}
     for machines in (None, elsewhere):
@@ -142,6 +169,7 @@ def test_features_are_those_of_this_machine(
             (rows,) = features.compute(network, "tiny", [features.Wanted(source, [0, 1])])
         assert rows.engine == LITERT and rows.computed == 2 * len(images)
         found[machines] = [rows.array(view) for view in (0, 1)]
+    assert not half_read, "TensorFlow ends a half-read dataset after 20 s, for which the training would wait"
     assert len(sent) == len(set(sent)) == 2 * len(images), "each once, and none of them here"
     for here, there in zip(found[None], found[elsewhere], strict=True):
         np.testing.assert_allclose(there, here, rtol=0, atol=1e-5 * float(np.abs(here).max()))

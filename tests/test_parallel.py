@@ -1,4 +1,5 @@
 import importlib
+import operator
 import os
 import pickle
 import signal
@@ -11,7 +12,7 @@ import pytest
 
 from imgclf import crew, parallel
 from imgclf.errors import InputError, SetupError
-from imgclf.worker import GRACE, Reply, Setup, send
+from imgclf.worker import GRACE, Reply, Sealed, Setup, send
 
 # The functions live in a module of their own, as those of imgclf do: the workers import it.
 HOSTILE = """
@@ -54,6 +55,25 @@ def talk_and_die(x):
 
 def add(a, b):
     return a + b
+
+class Marked:
+    def __init__(self, number):
+        self.number = number
+
+ready = []
+
+def get_ready():
+    ready.append(True)
+
+class Late:
+    def __setstate__(self, state):
+        self.seen = "ready when unpickled" if ready else "too early"
+
+    def __getstate__(self):
+        return {"any": "thing"}
+
+def remembered(late, x):
+    return late.seen
 """
 
 
@@ -115,6 +135,22 @@ def test_a_function_that_cannot_be_imported_is_one_error(work, monkeypatch):
     monkeypatch.setitem(sys.modules, "imgclf_test_absent", module)
     with pytest.raises(SetupError, match=r"could not start.*imgclf_test_absent"):
         parallel.map_items(work.square, [1], title="absent")
+
+
+def test_what_an_item_is_made_of_is_the_workers_business(work, monkeypatch):
+    sealed = Sealed(pickle.dumps(work.Marked(7)))
+    with monkeypatch.context() as patch:
+        patch.delitem(sys.modules, "imgclf_test_work")  # as on a machine that only passes it on
+        results = parallel.map_items(operator.attrgetter("number"), [sealed, Sealed(b"no pickle")], title="sealed")
+        assert "imgclf_test_work" not in sys.modules
+    assert results[0] == parallel.Result(7)
+    assert results[1].value is None and results[1].error == "invalid load key, 'n'."
+
+
+def test_a_worker_is_made_ready_before_it_knows_the_function(work):
+    function = partial(work.remembered, work.Late())
+    ((_, result),) = parallel.each_item(function, [0], title="", prepare=work.get_ready)
+    assert result.value == "ready when unpickled"
 
 
 def test_progress_is_told_of_every_item(work, monkeypatch):

@@ -15,6 +15,7 @@ from imgclf.cut.engine import BATCH
 from imgclf.cut.pixel_source import Pixels, Positions
 from imgclf.data.imageset import StagedImage
 from imgclf.errors import SetupError
+from imgclf.noise import import_tensorflow
 from imgclf.parallel import each_item
 
 Array = NDArray[np.float32]
@@ -85,7 +86,7 @@ def extract(content: bytes, jobs: Sequence[tuple[Pixels, int, Positions]]) -> It
         chunks += [(source, Chunk(tuple(chosen[at : at + size]), view)) for at in range(0, len(chosen), size)]
     function = Extract(content, replace(jobs[0][0], images=()))
     found = each_item(function, [chunk for _, chunk in chunks], title="", item_timeout=TIMEOUT, memory=None,
-                      anywhere=True)  # fmt: skip
+                      anywhere=True, prepare=import_tensorflow)  # fmt: skip
     for number, result in found:
         source, chunk = chunks[number]
         if result.value is None:
