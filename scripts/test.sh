@@ -1,15 +1,22 @@
 #!/usr/bin/env bash
 # Check everything: environment, lint, format, types, import direction, tests. Needs Python 3.10 to 3.13 and bash.
-#   bash scripts/test.sh [--quick] [pytest arguments]      --quick leaves out the tests marked slow
+#   bash scripts/test.sh [--quick|--all] [pytest arguments]
+#       --quick leaves out the tests marked slow, --all takes those marked sweep too
 set -euo pipefail
 # shellcheck source=scripts/lib.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
-left_out="" # what pytest's -m leaves out
-if [ "${1:-}" = "--quick" ]; then
-    left_out="not slow"
+left_out="not sweep" # what pytest's -m leaves out
+case "${1:-}" in
+--quick)
+    left_out="not slow and not sweep"
     shift
-fi
+    ;;
+--all)
+    left_out=""
+    shift
+    ;;
+esac
 
 find_browser() {
     local name

@@ -110,6 +110,19 @@ def test_two_builds_have_the_same_names(name: str) -> None:
     assert [operation.name for operation in first.operations] == [operation.name for operation in second.operations]
 
 
+def require_still_batchnorm(model: Any, whole: Any, images: Any) -> None:
+    norms = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
+    before, kept = [layer.get_weights() for layer in norms], whole.get_weights()
+    assert freeze_batchnorm(model) == len(norms)
+    whole.compile(keras.optimizers.SGD(1e-3), "sparse_categorical_crossentropy", run_eagerly=True)
+    whole.fit(images, np.array([0, 1]), verbose=0)
+    for layer, values in zip(norms, before, strict=True):
+        for old, new in zip(values, layer.get_weights(), strict=True):
+            np.testing.assert_array_equal(new, old, err_msg=layer.name)
+        layer.trainable = True  # as other tests find it
+    whole.set_weights(kept)  # without BatchNorm's help a second step may explode
+
+
 def test_a_training_step_survives_saving_and_conversion(row: backbones.Backbone, model: Any, tmp_path: Path) -> None:
     if row.name in SCALED:
         pytest.skip("asked of the smallest of its family")
@@ -121,6 +134,7 @@ def test_a_training_step_survives_saving_and_conversion(row: backbones.Backbone,
     whole.fit(images, np.array([0, 1]), verbose=0)
     moved = [not np.array_equal(old, new.numpy()) for old, new in zip(before, model.trainable_weights, strict=True)]
     assert np.mean(moved) > 0.5
+    require_still_batchnorm(model, whole, images)
     whole.save(tmp_path / "model.keras")
     reloaded = keras.saving.load_model(tmp_path / "model.keras", safe_mode=True)
     expected = np.asarray(whole(images, training=False))

@@ -19,7 +19,7 @@ V2 = backbones.get("mobilenet_v2")
 TINY = backbones.get("tiny")
 SHARED = Path(os.environ.get("IMGCLF_SHARED", "../shared")).resolve()
 APPLICATIONS = [
-    pytest.param(row, id=row.name, marks=() if row.name in {"mobilenet", "vgg16"} else pytest.mark.slow)
+    pytest.param(row, id=row.name, marks=() if row.name in {"mobilenet", "vgg16"} else pytest.mark.sweep)
     for row in backbones.ALL
     if row.application
 ]

@@ -46,7 +46,7 @@ def test_the_settings_of_a_run_repeat_it(staged: StagedSet) -> None:
     assert first.config.fine_tune_epochs is not None and first.config.epochs == 3
 
 
-@pytest.mark.parametrize("augment", ["none", "light"])
+@pytest.mark.parametrize("augment", [pytest.param("none", marks=pytest.mark.sweep), "light"])
 def test_a_time_budget_leaves_what_was_given(augment: str, staged: StagedSet, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("imgclf.training.budget.build_engine", lambda model, sample: _Eager(model))
     plenty = time.monotonic() + 3600

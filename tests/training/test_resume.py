@@ -24,6 +24,12 @@ CASES = [
         pytest.param(config, id=name, marks=pytest.mark.slow)
         for name, config in {
             "fresh images": replace(FINE_TUNING, views=0, layer_decay=0.5, accumulate=2, optimizer="sgd"),
+            "scratch": SCRATCH,
+        }.items()
+    ),
+    *(
+        pytest.param(config, id=name, marks=pytest.mark.sweep)
+        for name, config in {
             "everything": replace(FINE_TUNING, unfreeze="all", dropout=0.4, label_smoothing=0.1, loss="focal"),
             "scratch, strong": replace(SCRATCH, augment="strong"),
         }.items()
@@ -123,10 +129,10 @@ def test_killed_between_the_stages_and_after_the_last_epoch(
 @pytest.mark.parametrize(
     ("changes", "stage", "left"),
     [
-        ({"ensemble": 2}, "fine-tune 2", ["fine-tune 2"]),
+        pytest.param({"ensemble": 2}, "fine-tune 2", ["fine-tune 2"], marks=pytest.mark.sweep),
         ({"ensemble": 2}, "fine-tune 1", ["fine-tune 1", "fine-tune 2", "fine-tune 2"]),
         ({"image_size": 24, "start_size": 16}, "fine-tune at 16px", ["fine-tune"]),
-        ({"image_size": 24, "start_size": 16}, "fine-tune", []),
+        pytest.param({"image_size": 24, "start_size": 16}, "fine-tune", [], marks=pytest.mark.sweep),
     ],
 )
 def test_what_was_done_before_a_kill_is_not_done_again(

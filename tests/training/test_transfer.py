@@ -31,8 +31,16 @@ def pretended(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     pretend(monkeypatch)
 
 
-@pytest.fixture(scope="module", params=[3, 2], ids=["classes", "binary"])
+BINARY = pytest.param(2, id="binary", marks=pytest.mark.sweep)
+
+
+@pytest.fixture(scope="module", params=[pytest.param(3, id="classes"), BINARY])
 def staged(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> StagedSet:
+    return drawn_set(tmp_path_factory.mktemp("stage") / "stage", request.param, train=8, val=5)
+
+
+@pytest.fixture(scope="module", params=[3, 2], ids=["classes", "binary"])
+def either(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> StagedSet:
     return drawn_set(tmp_path_factory.mktemp("stage") / "stage", request.param, train=8, val=5)
 
 
@@ -47,7 +55,8 @@ VARIED = {"augment": "light", "views": 2, "dropout": 0.3, "loss": "focal"}
 
 
 @pytest.mark.parametrize("changes", [{}, pytest.param(VARIED, marks=pytest.mark.slow)])
-def test_the_finished_model_does_what_the_head_stage_measured(changes: dict[str, Any], staged: StagedSet) -> None:
+def test_the_finished_model_does_what_the_head_stage_measured(changes: dict[str, Any], either: StagedSet) -> None:
+    staged = either
     found = train(staged, replace(HEAD_ONLY, **changes))
     (kept,) = (row for row in found.history if row.kept)
     loss, accuracy = evaluated(found.model, staged)
@@ -58,7 +67,8 @@ def test_the_finished_model_does_what_the_head_stage_measured(changes: dict[str,
     assert f"is best of {3 if 'dropout' in changes else 9} (cross-entropy" in note
 
 
-def test_the_finished_model_does_what_fine_tuning_measured(staged: StagedSet, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_finished_model_does_what_fine_tuning_measured(either: StagedSet, monkeypatch: pytest.MonkeyPatch) -> None:
+    staged = either
     use_eager_engines(monkeypatch)
     found = train(staged, replace(HEAD_ONLY, epochs=1, fine_tune_epochs=3, unfreeze="2", batch_size=4,
                                   fine_tune_learning_rate=0.003, weight_average=0.5, head_search=False))  # fmt: skip
@@ -89,7 +99,7 @@ def test_an_ensemble_becomes_one_network(staged: StagedSet, monkeypatch: pytest.
     assert ("average" in stages) == ("the average of 2 is kept" in note)
 
 
-@pytest.mark.parametrize("views", [2, pytest.param(0, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("views", [2, pytest.param(0, marks=pytest.mark.sweep)])
 def test_fine_tuning_that_begins_small(views: int, staged: StagedSet, monkeypatch: pytest.MonkeyPatch) -> None:
     use_eager_engines(monkeypatch)
     config = replace(ENSEMBLE, ensemble=1, fine_tune_epochs=3, image_size=24, start_size=16, views=views)
