@@ -2,7 +2,7 @@
 parallel, crew, worker, places, progress, errors; Ray (extra `ray`) only when a cluster is asked for.
 
 Blocks of items are Ray tasks, so that a node that dies costs the blocks it was at: Ray does them again elsewhere. Not
-Ray Data, which starts actors of its own and pandas in every process for what is a list of blocks.
+Ray Data, which brings pandas, pyarrow and actors of its own for what is a list of blocks, and is no faster.
 Within a task the items go to a worker process of `crew`, as they do without Ray: a file that hangs or kills a decoder
 ends with the same words, and costs the node nothing.
 """
@@ -95,15 +95,20 @@ class Cluster:
         if lost > 0:
             warn(f"{plural(lost, 'machine')} of the Ray cluster went away; what was unfinished there was done again")
 
-    def prepare(self, function: Callable[[], None]) -> None:
-        """Have every processor of the cluster call a function in a worker that waits for work whose `prepare` it is."""
+    def prepare(self, function: Callable[[], None], workers: int) -> None:
+        """Have workers call a function that then wait for work whose `prepare` it is, evenly on all machines.
+
+        Args:
+            function: of an importable module.
+            workers: how many at most; there is one per processor at most.
+        """
         import ray
 
-        task = ray.remote(num_cpus=1, max_retries=0)(_prepare)
-        for node in _alive():
-            on_node = task.options(scheduling_strategy=_on(node))
-            for _ in range(int(node["Resources"].get("CPU", 0))):
-                on_node.remote(function)
+        task, nodes = ray.remote(num_cpus=1, max_retries=0)(_prepare), _alive()
+        places = sorted((turn, number) for number, node in enumerate(nodes)
+                        for turn in range(int(node["Resources"].get("CPU", 0))))  # fmt: skip
+        for _, number in places[:workers]:
+            task.options(scheduling_strategy=_on(nodes[number])).remote(function)
 
     def jobs(self, shared: Any, needed: Sequence[Path]) -> AbstractContextManager[Jobs]:
         """Take long jobs for a block.

@@ -104,8 +104,8 @@ class Elsewhere(Protocol):
     def replies(self, setup: Setup, items: Sequence[Any], workers: int | None) -> Iterator[tuple[int, Reply]]:
         """Answer every item once, in any order: its index, and what `worker.attempt` gives of it."""
 
-    def prepare(self, function: Callable[[], None]) -> None:
-        """Have workers call a function ahead, for work to come whose `prepare` it is; returns at once."""
+    def prepare(self, function: Callable[[], None], workers: int) -> None:
+        """Have so many workers at most call a function ahead, for work whose `prepare` it is; returns at once."""
 
     def jobs(self, shared: Any, needed: Sequence[Path]) -> AbstractContextManager[Jobs]:
         """Take long jobs for a block: all are given `shared`, and all machines must see the paths."""
@@ -134,15 +134,16 @@ def elsewhere_now() -> Elsewhere | None:
     return _ELSEWHERE.get()
 
 
-def prepare_elsewhere(function: Callable[[], None]) -> None:
+def prepare_elsewhere(function: Callable[[], None], workers: int) -> None:
     """Have other machines call a function, such as an import, while this one is busy with other things.
 
     Args:
         function: of an importable module; work that `each_item` is given with the same `prepare` begins sooner.
+        workers: how many processes at most will have something to do.
     """
     elsewhere = _ELSEWHERE.get()
     if elsewhere is not None:
-        elsewhere.prepare(function)
+        elsewhere.prepare(function, workers)
 
 
 def map_items(

@@ -27,6 +27,8 @@ from imgclf.progress import parse_duration, say, warn
 from imgclf.records import Settings
 from imgclf.training.choose import choose
 
+IMAGES_PER_WORKER = 128  # fewer on another machine are not worth the start of its TensorFlow
+
 
 def train_folder(
     data: Path | None, out: Path, config: TrainConfig, *, overwrite: bool = False, command: str = ""
@@ -86,7 +88,8 @@ def _train_folder(data: Path | None, out: Path, config: TrainConfig, overwrite: 
         say(line)
     with early_converter(chosen) as child:
         if _is_pretrained(chosen):
-            prepare_elsewhere(import_tensorflow)  # features will be computed there
+            # features will be computed there
+            prepare_elsewhere(import_tensorflow, -(-len(images.usable) // IMAGES_PER_WORKER))
         import_tensorflow()
         notes = (*notes, *_require_network(chosen, images, images.usable if folds else images.part("test"), out))
         run = runs.Run.create(out, overwrite)

@@ -91,7 +91,7 @@ def calls(_: int = 0) -> int:
 
 def test_work_meets_workers_that_were_made_ready_before(elsewhere: Any) -> None:
     with done_by(elsewhere):
-        prepare_elsewhere(get_ready)
+        prepare_elsewhere(get_ready, 100)
         for prepare, expected in ((get_ready, 2), (None, 0)):
             found = [result.value for _, result in
                      each_item(calls, range(60), title="calls", anywhere=True, prepare=prepare)]  # fmt: skip
