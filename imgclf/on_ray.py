@@ -136,6 +136,7 @@ def connected(address: str | None = None) -> Iterator[Cluster]:
     Raises:
         SetupError: Ray is not installed, or no cluster answers there.
     """
+    _send_token(address)
     try:
         import ray
     except ImportError:
@@ -156,7 +157,8 @@ def connected(address: str | None = None) -> Iterator[Cluster]:
     except (ConnectionError, RuntimeError, TimeoutError, ValueError, OSError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise SetupError(f"no Ray cluster answers at {address or 'this machine'} ({reason})",
-                         "start one with `ray start --head`, and name it with --address") from None  # fmt: skip
+                         "start one with `ray start --head`, and name it with --address; this machine needs its "
+                         "token (`ray get-auth-token`)") from None  # fmt: skip
     if not cpus:
         raise SetupError("the Ray cluster has no processors", "start it with --num-cpus")
     try:
@@ -164,6 +166,12 @@ def connected(address: str | None = None) -> Iterator[Cluster]:
     finally:
         if begun:
             ray.shutdown()
+
+
+def _send_token(address: str | None) -> None:
+    """Have Ray's client send the token that is here; Ray itself does so for other addresses only (2.60)."""
+    if address is not None and address.startswith("ray://") and (Path.home() / ".ray" / "auth_token").is_file():
+        os.environ.setdefault("RAY_AUTH_MODE", "token")  # read when Ray is imported
 
 
 def _require_listening(address: str | None) -> None:

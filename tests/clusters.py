@@ -18,13 +18,15 @@ MEMORY = 100_000_000  # bytes of a node's object store
 
 
 @contextmanager
-def two_nodes() -> Iterator[Any]:
+def two_nodes(client_port: int | None = None) -> Iterator[Any]:
+    """The cluster, whose head takes clients from elsewhere at a port, where one is given."""
     pytest.importorskip("ray")
     from ray.cluster_utils import Cluster
 
     os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112 (Ray names it so): nice ones get no turn beside other tests
     made = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "object_store_memory": MEMORY,
-                                                         "include_dashboard": False})  # fmt: skip
+                                                         "include_dashboard": False,
+                                                         "ray_client_server_port": client_port})  # fmt: skip
     made.add_node(num_cpus=1, object_store_memory=MEMORY)
     made.wait_for_nodes()
     yield made

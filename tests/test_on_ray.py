@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -29,15 +30,23 @@ from imgclf.models.build import build_backbone
 from imgclf.on_ray import connected
 from imgclf.parallel import Result, done_by, each_item, map_items, prepare_elsewhere
 from tests.clusters import two_nodes
-from tests.conftest import imgclf_here
+from tests.conftest import imgclf, imgclf_here
 from tests.data.drawing import images_of, save, texture
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[Any]:
-    with two_nodes() as made:
+def client_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+    return port
+
+
+@pytest.fixture(scope="module")
+def cluster(client_port: int) -> Iterator[Any]:
+    with two_nodes(client_port) as made:
         yield made
 
 
@@ -181,6 +190,15 @@ def test_predictions_are_those_of_this_machine(elsewhere: Any, cluster: Any, run
     there = imgclf_here("predict", model, photos, "--format", "csv", "--engine", "ray", "--address", cluster.address)
     assert (there.returncode, there.stdout) == (here.returncode, here.stdout)
     assert here.stdout.count("\n") == 62 and "Ray: 2 machines, 2 processors" in there.stderr
+
+
+@pytest.mark.usefixtures("cluster")
+def test_a_machine_that_is_no_part_of_the_cluster_may_ask(client_port: int, two_photos: Path) -> None:
+    here = imgclf("check", two_photos, "--format", "json")
+    there = imgclf("check", two_photos, "--format", "json", "--engine", "ray",
+                   "--address", f"ray://127.0.0.1:{client_port}")  # fmt: skip
+    assert (there.returncode, there.stdout) == (here.returncode, here.stdout), there.stderr
+    assert "Ray: 2 machines, 2 processors" in there.stderr
 
 
 def test_look_alikes_are_those_of_this_machine(elsewhere: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
