@@ -19,12 +19,13 @@ from imgclf import bytecache
 from imgclf.data import download
 from imgclf.data.inspect import inspect
 from imgclf.data.scan import scan
-from imgclf.errors import SetupError
+from imgclf.data.sources import open_source
+from imgclf.errors import InputError, SetupError
 from imgclf.places import Address, Found, place
 from tests.conftest import TINY, draw, imgclf_here
 from tests.faulty_proxy import Proxy
 
-pytest.importorskip("s3fs")
+s3fs = pytest.importorskip("s3fs")
 moto_server = pytest.importorskip("moto.server")
 
 ROOT = "s3://bucket/photos"
@@ -221,6 +222,30 @@ def test_an_archive_is_fetched_once_and_goes_on_where_it_stopped(
     assert done.returncode == 0, done.stderr
     assert (bucket.counts["GET"], again.stdout) == (pieces, done.stdout)
     assert json.loads(done.stdout)["images"] == len(inspect(scan(photos)).usable)
+
+
+@pytest.mark.parametrize("form", ["parquet", "webdataset"])
+def test_a_shard_is_fetched_once(bucket: Proxy, photos: Path, tmp_path: Path, form: str) -> None:
+    packed = imgclf_here("data", "pack", photos, "--out", tmp_path / "shards", "--format", form, "--quiet")
+    assert packed.returncode == 0, packed.stderr
+    (shard,) = (path for path in (tmp_path / "shards").rglob("*") if path.suffix in (".parquet", ".tar"))
+    s3fs.S3FileSystem().put(str(shard), f"bucket/{form}/{shard.name}")
+    bucket.counts.clear()
+
+    found, local = open_source(place(f"s3://bucket/{form}/{shard.name}")), open_source(shard)
+    fetched = bucket.counts["GET"]
+    again = open_source(place(f"s3://bucket/{form}/{shard.name}"))
+
+    assert fetched == 1 and bucket.counts["GET"] == 1
+    assert again.images == found.images and len(found.images) == 61
+    assert [(image.path.name, image.label) for image in found.images] == [
+        (image.path.name, image.label) for image in local.images
+    ]
+    damaged = b"PAR1 and no more" if form == "parquet" else shard.read_bytes()[:700]
+    s3fs.S3FileSystem().pipe(f"bucket/{form}/{shard.name}", damaged)
+    s3fs.S3FileSystem.clear_instance_cache()
+    with pytest.raises(InputError, match=rf"^s3://bucket/{form}/{shard.name}"):
+        open_source(place(f"s3://bucket/{form}/{shard.name}"))
 
 
 def test_without_the_extra_an_address_says_which(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from imgclf.data.bundle import is_bundle, open_bundle
 from imgclf.data.download import download
 from imgclf.data.imageset import ImageSet
 from imgclf.data.members import SUFFIXES
+from imgclf.data.parquet import SUFFIXES as PARQUET_SUFFIXES
 from imgclf.data.scan import scan
 from imgclf.data.shard_set import open_shards
 from imgclf.data.shards import base_name, find_shards
@@ -31,8 +32,8 @@ def open_source(
 
     Args:
         data: a folder of class folders, a zip or tar archive of them (both also at an address), a table (.csv, .tsv),
-            or shards (Parquet, WebDataset; see `find_shards`); with `csv`, the folder or archive that its paths may
-            start from, or None.
+            or shards (Parquet, WebDataset; see `find_shards`; one of them also at an address); with `csv`, the folder
+            or archive that its paths may start from, or None.
         csv: a table of paths and labels; see `read_table`.
         classes: the classes to take; all where it is empty. Names are compared in NFC, exactly, or else in any letter
             case where only one class fits.
@@ -67,7 +68,7 @@ def run_name(data: Path | None, csv: str | Path | None) -> str:
         return named.name
     if data is not None and not isinstance(data, Address) and not named.exists():
         named = named.with_name(base_name(data) or named.name)
-    ending = next((suffix for suffix in SUFFIXES if named.name.casefold().endswith(suffix)),
+    ending = next((suffix for suffix in (*SUFFIXES, *PARQUET_SUFFIXES) if named.name.casefold().endswith(suffix)),
                   "" if isinstance(named, Address) else named.suffix)  # fmt: skip
     return named.name[: -len(ending)] if ending else named.name
 
@@ -104,15 +105,18 @@ def _list(data: Path | None, csv: Path | None) -> ImageSet:
 
 
 def _at_address(address: Address, csv: Path | None) -> ImageSet:
-    """A folder of class folders, or an archive of them, which is copied here first."""
+    """A folder of class folders; or an archive of them, or a shard, which is copied here first."""
     if csv is not None or address.name.casefold().endswith(TABLES):
         raise InputError(f"a table is given with {address}",
-                         "copy table and images here; an address may be a folder or an archive")  # fmt: skip
-    if not address.name.casefold().endswith(SUFFIXES):
+                         "copy table and images here; an address may be a folder, an archive or a shard")  # fmt: skip
+    if not address.name.casefold().endswith((*SUFFIXES, *PARQUET_SUFFIXES)):
         return scan(address)
     archive = download(address)
     folder = archive
     try:
+        shards = find_shards(archive)
+        if shards is not None:
+            return open_shards(shards)
         folder = open_bundle(archive)
         return scan(folder)
     except InputError as error:
