@@ -276,6 +276,8 @@ def _spare_for(setup: Setup) -> Worker | None:
     if _spare is None or _spare[0] != setup.prepare:
         return None
     worker, _spare = _spare[1], None
+    if worker.process.poll() is not None:
+        return None  # it was killed while it waited
     worker.give(setup)
     return worker
 
