@@ -104,7 +104,8 @@ def test_work_meets_workers_that_were_made_ready_before(elsewhere: Any) -> None:
         for prepare, expected in ((get_ready, 2), (None, 0)):
             found = [result.value for _, result in
                      each_item(calls, range(60), title="calls", anywhere=True, prepare=prepare)]  # fmt: skip
-            assert set(found) == {expected}, "ahead, and for the work; others are not touched"
+            # Ray may give a block to another of a machine's processes, whose worker is made ready for the work only
+            assert max(found) == expected, "ahead, and for the work; others are not touched"
 
 
 def slowly(folder: str, item: int) -> int:
