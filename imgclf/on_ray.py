@@ -155,8 +155,7 @@ def connected(address: str | None = None) -> Iterator[Cluster]:
                          include_dashboard=False if address is None else None)  # fmt: skip
             cpus = int(ray.cluster_resources().get("CPU", 0))
     except (ConnectionError, RuntimeError, TimeoutError, ValueError, OSError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise SetupError(f"no Ray cluster answers at {address or 'this machine'} ({reason})",
+        raise SetupError(f"no Ray cluster answers at {address or 'this machine'} ({_reason(error)})",
                          "start one with `ray start --head`, and name it with --address; this machine needs its "
                          "token (`ray get-auth-token`)") from None  # fmt: skip
     if not cpus:
@@ -166,6 +165,14 @@ def connected(address: str | None = None) -> Iterator[Cluster]:
     finally:
         if begun:
             ray.shutdown()
+
+
+def _reason(error: BaseException) -> str:
+    """One line of what Ray says: the first, or the last where the first announces a traceback of the server."""
+    lines = str(error).strip().splitlines()
+    if not lines:
+        return type(error).__name__
+    return lines[-1] if lines[0].endswith(":") else lines[0]
 
 
 def _send_token(address: str | None) -> None:

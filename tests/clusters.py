@@ -24,6 +24,9 @@ def two_nodes(client_port: int | None = None) -> Iterator[Any]:
     from ray.cluster_utils import Cluster
 
     os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112 (Ray names it so): nice ones get no turn beside other tests
+    os.environ.setdefault(
+        "RAY_CLIENT_SERVER_CHECK_CHANNEL_TIMEOUT_S", "300"
+    )  # 30 s for a client's process are few beside them
     made = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "object_store_memory": MEMORY,
                                                          "include_dashboard": False,
                                                          "ray_client_server_port": client_port})  # fmt: skip

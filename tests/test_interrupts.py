@@ -33,7 +33,7 @@ INTERRUPTED = """
                 iter(dataset)
     except KeyboardInterrupt as stop:
         frames = traceback.extract_tb(stop.__traceback__)
-        print("interrupted within TensorFlow:", any("tensorflow" in frame.filename for frame in frames), sent)
+        print("interrupted within TensorShape:", any("tensor_shape" in frame.filename for frame in frames), sent)
 """
 
 
@@ -43,7 +43,7 @@ def test_ctrl_c_waits_until_tensorflow_is_not_in_the_middle_of_something() -> No
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(INTERRUPTED)], capture_output=True, text=True, timeout=120, check=False
     )
-    assert (done.returncode, done.stdout) == (0, "interrupted within TensorFlow: False []\n"), done.stderr
+    assert (done.returncode, done.stdout) == (0, "interrupted within TensorShape: False []\n"), done.stderr
 
 
 def test_otherwise_ctrl_c_is_what_it_is_and_the_handler_goes_with_the_block() -> None:

@@ -24,7 +24,7 @@ from imgclf.data.imageset import StagedImage
 from imgclf.data.inspect import inspect
 from imgclf.data.known import Known
 from imgclf.data.similar import find_pairs
-from imgclf.errors import InputError
+from imgclf.errors import InputError, SetupError
 from imgclf.models import backbones
 from imgclf.models.build import build_backbone
 from imgclf.on_ray import connected
@@ -225,6 +225,17 @@ def test_no_cluster_at_the_address_is_one_error(tmp_path: Path) -> None:
     )  # fmt: skip
     assert done.returncode == 3
     assert done.stderr.count("\n") == 1 and "no Ray cluster answers at 127.0.0.1:9" in done.stderr
+
+
+def test_what_a_cluster_says_of_itself_is_in_the_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    ray = pytest.importorskip("ray")
+
+    def refused(*_: object, **__: object) -> None:
+        raise ConnectionAbortedError("Initialization failure from server:\nTraceback:\n  ...\nRuntimeError: no room\n")
+
+    monkeypatch.setattr(ray, "init", refused)
+    with pytest.raises(SetupError, match=r"answers at auto \(RuntimeError: no room\)"), connected("auto"):
+        pytest.fail("there is none")
 
 
 def test_without_ray_the_extra_is_named(tmp_path: Path) -> None:
