@@ -213,7 +213,7 @@ def listing(address: Address, needs: Needs) -> dict[str, Address]:
         top = remote.entries(str(address))
         if not any(entry.name == runs.STATE for entry in top):  # a bucket may have millions
             return {entry.name: address / entry.name for entry in top if not entry.name.startswith(".")}
-        tree = remote.Tree(address, lambda name: not name.startswith(".") and (needs is None or name in needs))
+        tree = remote.Tree([str(address)], lambda name: not name.startswith(".") and (needs is None or name in needs))
     except Missing:
         return {}
     found: dict[str, Address] = {}

@@ -27,6 +27,7 @@ USUAL = {f"{name}:" for name in (
 )}  # fmt: skip
 WITHIN = ("zip:", "tar:")  # within a file at another address: zip://photos::s3://bucket/photos.zip
 CHAIN = "::"
+COLUMNS = re.compile(r"::[a-z]+=[^/]*$")  # what may follow a Parquet file, see `data.shards`; no chain
 HAS_QUERY = ("http:", "https:", "webdav:")
 
 _asked: dict[str, str] = {}  # an address as it is shown -> with its query and password; never leaves the process
@@ -198,6 +199,10 @@ def place(text: str | os.PathLike[str]) -> Path:
         if collapsed is None or collapsed[1].lower() not in USUAL or os.path.lexists(given):
             return Path(given)
         given = f"{collapsed[1]}//{given[collapsed.end() :]}"
+    columns = COLUMNS.search(given)
+    if columns is not None:
+        file = place(given[: columns.start()])
+        return file.with_name(f"{file.name}{columns[0]}")
     first, _, rest = given.partition(CHAIN)
     if rest:
         return _chained(given, first, rest)

@@ -12,6 +12,7 @@ from typing import Any
 from imgclf import __version__, runs
 from imgclf.config import TrainConfig
 from imgclf.data.imageset import ImageSet
+from imgclf.places import place
 from imgclf.training.epoch import METRICS, Epoch
 
 LIBRARIES = ("tensorflow", "keras", "keras-cv", "ai-edge-litert", "numpy", "pillow", "scikit-learn")
@@ -81,7 +82,7 @@ def _found_again(config: TrainConfig) -> dict[str, Any]:
     values = config.to_json()
     for name in ("csv", "fixes", "split", "from_run", "teacher", "weights"):
         if values[name] and (name != "weights" or Path(values[name]).exists()):
-            values[name] = str(Path(values[name]).resolve())
+            values[name] = str(place(values[name]).resolve())
     return values
 
 

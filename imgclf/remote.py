@@ -2,6 +2,7 @@
 places, bytecache, patience and errors; fsspec (extra `remote`) when the first address is looked at.
 """
 
+import contextlib
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -28,7 +29,7 @@ TIMES = ("LastModified", "last_modified", "mtime", "updated", "modified", "Last-
 _said: dict[int, Found] = {}
 _systems: dict[str, Any] = {}
 _lock = threading.Lock()
-_trees: list["Tree"] = []  # being read by `listed`
+_trees: list["Tree"] = []  # what `listed` and `looked_into` have listed
 
 
 def system(address: Address) -> tuple[Any, str]:
@@ -73,6 +74,14 @@ def call(address: Address, method: str, *arguments: Any, size: int | None = None
 
 def kind(address: Address) -> str:
     """What is there: "file", "folder", or "" for nothing."""
+    for tree in _trees:
+        if str(address) in tree.folders:
+            return "folder"
+        beside = tree.folders.get(str(address.parent))
+        if beside is not None:
+            there = {entry.name: entry for entry in beside}.get(address.name)
+            address.found = there.found if there is not None else None
+            return "" if there is None else "folder" if there.folder else "file"
     if address.scheme in NOT_LISTED and address.suffix.lower() not in FILES:
         try:
             return "folder" if call(address, "ls", detail=False) else "file"
@@ -180,13 +189,20 @@ def _entries(address: Address, infos: Iterable[dict[str, Any]]) -> Iterator[Entr
 class Tree:
     """A folder at an address with everything below it, as it was listed.
 
+    Args:
+        roots: where it begins.
+        goes_into: whether a folder of this name is listed too.
+
     Attributes:
         folders: each folder's address to what lies in it.
+
+    Raises:
+        Missing: there is no such folder.
     """
 
-    def __init__(self, root: Address, goes_into: Callable[[str], bool]) -> None:
+    def __init__(self, roots: Sequence[str], goes_into: Callable[[str], bool]) -> None:
         self.folders: dict[str, list[Entry]] = {}
-        level = [str(root)]
+        level = list(roots)
         for _ in range(MOST_DEPTH):
             for path, found in zip(level, side_by_side(entries, level), strict=True):
                 self.folders[path] = found
@@ -203,7 +219,30 @@ def listed(root: Path, goes_into: Callable[[str], bool]) -> Iterator[None]:
     if not isinstance(root, Address):
         yield
         return
-    tree = Tree(root, goes_into)
+    with _known(Tree([str(root)], goes_into)):
+        yield
+
+
+@contextmanager
+def looked_into(folders: Iterable[str]) -> Iterator[dict[str, list[Entry]]]:
+    """Within the block, `entries` of these addresses costs nothing. Those that are not there are empty."""
+    tree = Tree([], lambda _: False)
+    wanted = sorted(set(folders))
+    for path, found in zip(wanted, side_by_side(_entries_or_none, wanted), strict=True):
+        tree.folders[path] = found
+    with _known(tree):
+        yield tree.folders
+
+
+def _entries_or_none(path: str) -> list[Entry]:
+    try:
+        return entries(path)
+    except Missing:
+        return []
+
+
+@contextmanager
+def _known(tree: Tree) -> Iterator[None]:
     _trees.append(tree)
     try:
         yield
@@ -222,7 +261,9 @@ def with_found(paths: Sequence[str]) -> list[Path]:
         whole = place(path) if CHAIN in path else None
         above, name = (str(whole.parent), whole.name) if whole is not None else path.rsplit("/", 1)
         if above != folder:  # they come sorted; a million paths are made by adding a name to their folder
-            folder, base, known = above, place(above), {entry.name: entry.found for entry in entries(above)}
+            listed = not above.startswith(NOT_LISTED) or any(above in tree.folders for tree in _trees)
+            folder, base = above, place(above)
+            known = {entry.name: entry.found for entry in entries(above)} if listed else {}
         address = base / name
         assert isinstance(address, Address)
         address.found = _noted(address, known.get(name))
@@ -231,13 +272,17 @@ def with_found(paths: Sequence[str]) -> list[Path]:
 
 
 def look_up(paths: Iterable[Path]) -> None:
-    """Find size and version of addresses that no listing gave: by listing their folders."""
+    """Find size and version of addresses that no listing gave: by listing their folders, where they can be."""
     waiting: dict[str, list[Address]] = {}
     for path in paths:
         if isinstance(path, Address) and path.found is None:
             path.found = _said.get(hash(path))
         if isinstance(path, Address) and path.found is None:
             waiting.setdefault(str(path.parent), []).append(path)
+
+    def of_file(address: Address) -> None:
+        with contextlib.suppress(Missing):
+            address.found = _noted(address, _found(call(address, "info")))
 
     def of_folder(folder: str) -> None:
         try:
@@ -247,7 +292,10 @@ def look_up(paths: Iterable[Path]) -> None:
         for address in waiting[folder]:
             address.found = _noted(address, there.get(address.name))
 
+    alone = [address for folder in list(waiting) if folder.startswith(NOT_LISTED) for address in waiting.pop(folder)]
     for _ in side_by_side(of_folder, list(waiting)):
+        pass
+    for _ in side_by_side(of_file, alone):
         pass
 
 

@@ -37,8 +37,8 @@ def command(
 ) -> None:  # fmt: skip
     """Check DATA for what a training would suffer from: bad files, wrong labels, copies, leaks, bad photos.
 
-    DATA is a folder with one folder of images per class, an archive of such (.zip, .tar), or a table (.csv); folder
-    and archive may be at an address (s3://BUCKET/FOLDER).
+    DATA is a folder with one folder of images per class, an archive of such (.zip, .tar), shards (.parquet, .tar), or a
+    table (.csv); here or at an address (s3://BUCKET/FOLDER).
 
     Every file is decoded completely. Nothing in DATA is touched. What was found out is kept, so that a second check
     only reads what is new.

@@ -27,6 +27,7 @@ from imgclf.data.sources import open_source
 from imgclf.data.split import earlier_parts
 from imgclf.data.split_file import read_rows
 from imgclf.errors import InputError, SetupError
+from imgclf.places import place
 from imgclf.progress import Bar, plural, step, warn
 
 DEFAULT_SIZE = "500MB"
@@ -94,7 +95,7 @@ def pack(data: Path | None, out: Path, form: str, config: TrainConfig, shard_siz
         raise InputError(f"{out} is already there", "name a new folder with --out")
     if data is not None and data.is_dir() and out.resolve().is_relative_to(data.resolve()):
         raise InputError(f"{out} lies inside the images {data}", "name a folder elsewhere with --out")
-    csv, split = (Path(value) if value else None for value in (config.csv, config.split))
+    csv, split = place(config.csv) if config.csv else None, Path(config.split) if config.split else None
     source = open_source(data, csv=csv, classes=config.classes, exclude_classes=config.exclude_classes)
     found = inspect(source, config.workers)
     images = without_empty_classes(_with_parts(found, split))

@@ -26,6 +26,7 @@ from imgclf.data.samples import (
 )
 from imgclf.data.scan import is_image_name, is_junk
 from imgclf.errors import ImgclfError, InputError, SetupError
+from imgclf.places import Address
 
 MARK = b"PAR1"  # how a Parquet file begins and ends
 SUFFIXES = (".parquet", ".pq")
@@ -61,11 +62,11 @@ class _Image(NamedTuple):
 
 
 def is_parquet(path: Path) -> bool:
-    """Whether a file is Parquet, by its name or else by its first bytes."""
-    if not path.is_file():
-        return False
+    """Whether a file is Parquet, by its name or else, here, by its first bytes."""
     if path.name.casefold().endswith(SUFFIXES):
-        return True
+        return path.is_file()
+    if isinstance(path, Address) or not path.is_file():
+        return False
     try:
         with path.open("rb") as file:
             return file.read(len(MARK)) == MARK

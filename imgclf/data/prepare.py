@@ -30,6 +30,7 @@ from imgclf.data.split import (
 from imgclf.data.split_file import SplitRow, read_rows, write_split
 from imgclf.data.suspects import Suspect, read_suspects
 from imgclf.errors import InputError
+from imgclf.places import place
 from imgclf.progress import plural, say
 
 
@@ -62,7 +63,7 @@ def prepare(data: Path | None, config: TrainConfig) -> Prepared:
         InputError: nothing there that could be trained on, or a setting that does not fit it.
     """
     fixes = read_suspects(Path(config.fixes)) if config.fixes else ()
-    images = open_source(data, csv=Path(config.csv) if config.csv else None)
+    images = open_source(data, csv=place(config.csv) if config.csv else None)
     if not fixes:  # otherwise a corrected label decides to which class an image belongs
         images = choose_classes(images, config.classes, config.exclude_classes)
     if config.group_by:

@@ -1,8 +1,10 @@
-"""What one shard holds: labelled samples, class names, what is left out. Imports filenames, formats and scan (names).
+"""What one shard holds: labelled samples, class names, what is left out. Imports filenames, formats, scan (names) and
+patience (of an address).
 
 A reader of a kind of shard (`webdataset.py`, `parquet.py`) hands image bytes to a `Sink` and returns a `Content`.
 """
 
+import contextlib
 import json
 import re
 from collections.abc import Iterable
@@ -12,6 +14,7 @@ from typing import Any, NamedTuple, Protocol
 
 from imgclf.data.scan import NO_IMAGE
 from imgclf.formats import EXTENSIONS, SNIFF_BYTES, sniff
+from imgclf.patience import Denied
 
 UNLABELLED = "sample without a label"
 NO_PICTURE = "sample without an image"
@@ -117,12 +120,18 @@ def names_beside(folders: Iterable[Path]) -> tuple[str, ...]:
     """The class names by number that a file in one of these folders gives; of several the first that gives any."""
     for folder in folders:
         for name in NAME_FILES:
-            path = folder / name
-            if path.is_file() and path.stat().st_size <= MAX_NAMES_BYTES:
-                found = class_names(path.read_bytes(), path.suffix == ".json")
-                if found:
-                    return found
+            found = class_names(_small(folder / name), name.endswith(".json"))
+            if found:
+                return found
     return ()
+
+
+def _small(path: Path) -> bytes:
+    """The content of a file that may be there, if it is a small one."""
+    with contextlib.suppress(Denied):  # what a bucket that may not be listed says of what is not there
+        if path.is_file() and path.stat().st_size <= MAX_NAMES_BYTES:
+            return path.read_bytes()
+    return b""
 
 
 def image_name(name: str, head: bytes) -> str:

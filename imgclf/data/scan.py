@@ -70,7 +70,7 @@ def scan(folder: str | Path) -> ImageSet:
         InputError: there is no such folder, or fewer than two classes in it.
     """
     root = place(folder)
-    _require_folder(root)
+    require_folder(root)
     with listed(root, lambda name: not is_junk(name)):
         return _scan(root)
 
@@ -300,7 +300,12 @@ def _is_part(folder: _Folder) -> bool:
     return folder.name.casefold() in PART_NAMES
 
 
-def _require_folder(root: Path) -> None:
+def require_folder(root: Path) -> None:
+    """Check that there is a folder.
+
+    Raises:
+        InputError: there is none; names one of a similar name beside it.
+    """
     if root.is_dir():
         return
     if root.exists():

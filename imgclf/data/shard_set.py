@@ -1,4 +1,4 @@
-"""Shards -> ImageSet. May import shards, unpacked_shards, webdataset, parquet, samples, imageset and errors."""
+"""Shards -> ImageSet. May import shards, unpacked_shards, webdataset, parquet, samples, imageset, places and errors."""
 
 from collections import defaultdict
 from pathlib import Path
@@ -11,6 +11,7 @@ from imgclf.data.shards import ShardFiles
 from imgclf.data.unpacked_shards import Reader, folder_of, place_of, unpack_shards
 from imgclf.data.webdataset import read_webdataset
 from imgclf.errors import InputError
+from imgclf.places import Address
 from imgclf.progress import plural
 
 MAX_CLASSES = 10_000
@@ -62,8 +63,9 @@ def _reader(shards: ShardFiles) -> Reader:
 
 
 def _folders(shards: ShardFiles) -> list[Path]:
-    """Where class names may lie: beside the shards, in the folder of all, above it."""
-    return list(dict.fromkeys([*(file.path.parent for file in shards.files), shards.base, shards.base.parent]))
+    """Where class names may lie: beside the shards, in the folder of all, above it (not above a bucket)."""
+    found = dict.fromkeys([*(file.path.parent for file in shards.files), shards.base, shards.base.parent])
+    return [folder for folder in found if not isinstance(folder, Address) or len(folder.parts) > 1]
 
 
 class _Labels:

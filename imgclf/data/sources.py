@@ -1,6 +1,6 @@
 """The one door for images: a folder, a CSV, an archive or shards -> ImageSet, of all classes or some.
 
-May import scan, table, bundle, shards, shard_set, imageset and errors.
+May import scan, table, bundle, download, shards, shard_set, imageset, places, remote and errors.
 """
 
 import difflib
@@ -10,16 +10,17 @@ from dataclasses import replace
 from pathlib import Path
 
 from imgclf.data.bundle import is_bundle, open_bundle
-from imgclf.data.download import download
+from imgclf.data.download import called, download
 from imgclf.data.imageset import ImageSet
 from imgclf.data.members import SUFFIXES
 from imgclf.data.parquet import SUFFIXES as PARQUET_SUFFIXES
-from imgclf.data.scan import scan
+from imgclf.data.scan import is_junk, require_folder, scan
 from imgclf.data.shard_set import open_shards
-from imgclf.data.shards import base_name, find_shards
+from imgclf.data.shards import SEPARATOR, base_name, find_shards, is_shard_name
 from imgclf.data.table import read_table
 from imgclf.errors import InputError
-from imgclf.places import Address
+from imgclf.places import Address, place
+from imgclf.remote import listed
 
 TABLES = (".csv", ".tsv")
 SHOWN = 20  # classes that an error lists
@@ -31,9 +32,9 @@ def open_source(
     """List the labelled images of a folder, a table, an archive or shards.
 
     Args:
-        data: a folder of class folders, a zip or tar archive of them (both also at an address), a table (.csv, .tsv),
-            or shards (Parquet, WebDataset; see `find_shards`; one of them also at an address); with `csv`, the folder
-            or archive that its paths may start from, or None.
+        data: a folder of class folders, a zip or tar archive of them, a table (.csv, .tsv), or shards (Parquet,
+            WebDataset; see `find_shards`), each of them here or at an address; with `csv`, the folder or archive that
+            its paths may start from, or None.
         csv: a table of paths and labels; see `read_table`.
         classes: the classes to take; all where it is empty. Names are compared in NFC, exactly, or else in any letter
             case where only one class fits.
@@ -55,20 +56,19 @@ def open_source(
     if data is None or not is_bundle(data):
         return choose_classes(_list(data, csv), classes, exclude_classes)
     folder = open_bundle(data)
-    try:
+    with called(data, folder):
         return choose_classes(_list(folder, csv), classes, exclude_classes)
-    except InputError as error:  # the user knows the archive, not the folder in the cache
-        raise InputError(error.what.replace(str(folder), str(data)), error.fix) from None
 
 
 def run_name(data: Path | None, csv: str | Path | None) -> str:
     """What a run on these images is called: the name of the folder, table, archive or shard, without its ending."""
-    named = (data if data is not None else Path(csv or "images")).resolve()
+    named = (data if data is not None else place(csv or "images")).resolve()
     if not isinstance(named, Address) and named.is_dir():
         return named.name
-    if data is not None and not isinstance(data, Address) and not named.exists():
+    if data is not None and (set(data.name) & set("*?{:") if isinstance(data, Address) else not named.exists()):
         named = named.with_name(base_name(data) or named.name)
-    ending = next((suffix for suffix in (*SUFFIXES, *PARQUET_SUFFIXES) if named.name.casefold().endswith(suffix)),
+    endings = (*SUFFIXES, *PARQUET_SUFFIXES, *TABLES)
+    ending = next((suffix for suffix in endings if named.name.casefold().endswith(suffix)),
                   "" if isinstance(named, Address) else named.suffix)  # fmt: skip
     return named.name[: -len(ending)] if ending else named.name
 
@@ -96,32 +96,39 @@ def _list(data: Path | None, csv: Path | None) -> ImageSet:
             raise InputError("no images are given", "expected a folder of class folders, an archive of them, or --csv")
         return read_table(csv)
     if data.suffix.casefold() in TABLES and not data.is_dir():
-        if csv is not None:
-            raise InputError(f"two tables are given, {data} and {csv}", "give one, and a folder or archive of images")
+        _require_one_table(data, csv)
         return read_table(data)
     if data.name.casefold().endswith(SUFFIXES) and not data.exists():
         raise InputError(f"there is no file {data}", "expected an archive of class folders")
     return scan(data) if csv is None else read_table(csv, data)
 
 
+def _require_one_table(data: Path, csv: Path | None) -> None:
+    if csv is not None:
+        raise InputError(f"two tables are given, {data} and {csv}", "give one, and a folder or archive of images")
+
+
 def _at_address(address: Address, csv: Path | None) -> ImageSet:
-    """A folder of class folders; or an archive of them, or a shard, which is copied here first."""
-    if csv is not None or address.name.casefold().endswith(TABLES):
-        raise InputError(f"a table is given with {address}",
-                         "copy table and images here; an address may be a folder, an archive or a shard")  # fmt: skip
-    if not address.name.casefold().endswith((*SUFFIXES, *PARQUET_SUFFIXES)):
-        return scan(address)
+    """A table; shards, or an archive of class folders, which are copied here; or a folder, which is listed once."""
+    name = address.name.casefold()
+    if name.endswith(TABLES):
+        _require_one_table(address, csv)
+        return read_table(address)
+    if not is_shard_name(name.partition(SEPARATOR)[0]) and not name.endswith(SUFFIXES):
+        if csv is not None:
+            return read_table(csv, address)
+        require_folder(address)
+        with listed(address, lambda name: not is_junk(name)):
+            shards = find_shards(address)
+            return open_shards(shards) if shards is not None else scan(address)
+    shards = find_shards(address) if csv is None else None
+    if shards is not None:
+        return open_shards(shards)
     archive = download(address)
-    folder = archive
-    try:
-        shards = find_shards(archive)
-        if shards is not None:
-            return open_shards(shards)
+    with called(address, archive):
         folder = open_bundle(archive)
-        return scan(folder)
-    except InputError as error:
-        what = error.what.replace(str(folder), str(address)).replace(str(archive), str(address))
-        raise InputError(what, error.fix) from None
+    with called(address, folder):
+        return _list(folder, csv)
 
 
 def _find(name: str, images: ImageSet, option: str) -> str:

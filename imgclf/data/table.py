@@ -1,11 +1,13 @@
-"""A CSV of paths and labels -> ImageSet. May import sheet, scan (its part names), imageset, progress.
+"""A CSV of paths and labels -> ImageSet. May import sheet, scan (its part names), imageset, progress, places, remote.
 
 No image is opened here, and nothing is guessed: a row that can be read in two ways is an error that names the row.
 """
 
 import os
+import posixpath
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +15,9 @@ from imgclf.data.imageset import ImageFile, ImageSet, Part
 from imgclf.data.scan import PART_NAMES, class_name
 from imgclf.data.sheet import read_sheet
 from imgclf.errors import InputError
+from imgclf.places import CHAIN, is_address, place
 from imgclf.progress import plural
+from imgclf.remote import NOT_LISTED, looked_into, with_found
 
 # What people call the columns; of several that are there, the first named here is taken.
 COLUMN_NAMES: dict[str, tuple[str, ...]] = {
@@ -31,12 +35,12 @@ def read_table(csv_path: Path, folder: Path | None = None) -> ImageSet:
     """Read a table of images: which file has which label, and, if it says so, which part and group.
 
     The first row names the columns (see `COLUMN_NAMES`; in any order and letter case; others are ignored). Cells are
-    separated by commas, semicolons or tabs. A path is absolute or relative to the folder of the table, or else to
-    `folder`; backslashes are taken for slashes where that leads to a file. A row that occurs twice counts once.
+    separated by commas, semicolons or tabs. A path is an address, absolute, or relative to the folder of the table, or
+    else to `folder`; backslashes are taken for slashes where that leads to a file. A row that occurs twice counts once.
 
     Args:
-        csv_path: the table, UTF-8 (or UTF-16 with its mark, as spreadsheets write it).
-        folder: where to look for images that are not found beside the table.
+        csv_path: the table, UTF-8 (or UTF-16 with its mark, as spreadsheets write it); may be at an address.
+        folder: where to look for images that are not found beside the table; may be at an address.
 
     Returns:
         The set, sorted as `scan` sorts; `root` is `folder`, or the folder of the table. A file that is missing stays in
@@ -50,12 +54,15 @@ def read_table(csv_path: Path, folder: Path | None = None) -> ImageSet:
         raise InputError(f"there is no folder {folder}", "expected the folder that the paths of the table start from")
     bases = [csv_path.parent] if folder is None else [csv_path.parent, folder]
     rows = read_sheet(csv_path, COLUMN_NAMES, REQUIRED, EXPECTED)
-    files = _distinct(csv_path, (_row(csv_path, number, cells) for number, cells in rows), bases)
-    _require_files(csv_path, bases, files)
+    read = [_row(csv_path, number, cells) for number, cells in rows]
+    with _existing([row.path for row in read], bases) as exists:
+        files = _distinct(csv_path, read, bases, exists)
+        _require_files(csv_path, bases, files)
+        places = with_found([file.place for file in files])
     has_parts = any(file.row.part for file in files)
     if has_parts and all(file.row.part in ("val", "test") for file in files):
         raise InputError(f"no row of {csv_path} is for training", "call the part of some rows train, or leave it empty")
-    images = (_image(file, has_parts) for file in files)
+    images = (_image(file.row, path, has_parts) for file, path in zip(files, places, strict=True))
     classes = tuple(sorted({file.row.label for file in files}))
     if len(classes) < 2:
         raise InputError(f"{csv_path} holds only one class ({classes[0]!r})", "expected two classes or more")
@@ -97,12 +104,12 @@ def _row(path: Path, number: int, cells: dict[str, str]) -> _Row:
     return _Row(number, cells["path"], label, part, unicodedata.normalize("NFC", cells.get("group", "").strip()))
 
 
-def _distinct(path: Path, rows: Iterable[_Row], bases: Sequence[Path]) -> list[_File]:
+def _distinct(path: Path, rows: Iterable[_Row], bases: Sequence[Path], exists: Callable[[str], bool]) -> list[_File]:
     """The files that the rows name, each once; at least one."""
     seen: dict[str, _File] = {}
     for row in rows:
-        place = _locate(row.path, bases)
-        file = _File(row, place or os.path.join(bases[-1], row.path.strip()), place is not None)  # noqa: PTH118
+        found = next(filter(exists, _candidates(row.path, bases)), None)
+        file = _File(row, found or _below(bases[-1], row.path.strip()), found is not None)
         first = seen.setdefault(os.path.normcase(os.path.normpath(file.place)), file).row
         for what, one, other in (
             ("label", first.label, row.label),
@@ -119,14 +126,44 @@ def _distinct(path: Path, rows: Iterable[_Row], bases: Sequence[Path]) -> list[_
     return list(seen.values())
 
 
-def _locate(path: str, bases: Sequence[Path]) -> str | None:
-    """Where the file is, or None. Names may begin with a space, and backslashes may be part of a name on Linux."""
+def _candidates(path: str, bases: Sequence[Path]) -> Iterator[str]:
+    """Where the file may be. Names may begin with a space, and backslashes may be part of a name on Linux."""
     for spelling in dict.fromkeys((path, path.strip(), path.strip().replace("\\", "/"))):
         for base in bases:
-            place = os.path.join(base, spelling)  # noqa: PTH118 (a million paths: text is enough)
-            if os.path.isfile(place):  # noqa: PTH113
-                return place
-    return None
+            yield _below(base, spelling)
+
+
+def _below(base: Path, path: str) -> str:
+    """A path that may be relative to a folder. A million of them: text is enough."""
+    if is_address(path):
+        return str(place(path))
+    if not is_address(base) or path.startswith("/"):
+        return os.path.join(base, path)  # noqa: PTH118
+    if CHAIN in str(base):
+        return str(base / path)
+    root, _, below = str(base).partition("://")
+    return f"{root}://{posixpath.normpath(f'{below}/{path}')}"
+
+
+@contextmanager
+def _existing(paths: Iterable[str], bases: Sequence[Path]) -> Iterator[Callable[[str], bool]]:
+    """Within the block, whether a file is there. Folders at addresses have been listed, each once.
+
+    What a server of web pages has is not asked here, nor what is within an archive.
+    """
+    addresses = {name for path in paths for name in _candidates(path, bases) if _is_listed(name)}
+    with looked_into({name.rpartition("/")[0] for name in addresses}) as folders:
+        there = {f"{folder}/{entry.name}" for folder, entries in folders.items() for entry in entries
+                 if not entry.folder}  # fmt: skip
+        yield (
+            lambda name: (
+                name in there if name in addresses else is_address(name) or os.path.isfile(name)  # noqa: PTH113
+            )
+        )
+
+
+def _is_listed(name: str) -> bool:
+    return is_address(name) and CHAIN not in name and not name.startswith(NOT_LISTED)
 
 
 def _require_files(path: Path, bases: Sequence[Path], files: Sequence[_File]) -> None:
@@ -141,6 +178,5 @@ def _require_files(path: Path, bases: Sequence[Path], files: Sequence[_File]) ->
     )  # fmt: skip
 
 
-def _image(file: _File, has_parts: bool) -> ImageFile:
-    part: Part = file.row.part or ("train" if has_parts else "")
-    return ImageFile(Path(file.place), file.row.label, part, group=file.row.group)
+def _image(row: _Row, path: Path, has_parts: bool) -> ImageFile:
+    return ImageFile(path, row.label, row.part or ("train" if has_parts else ""), group=row.group)

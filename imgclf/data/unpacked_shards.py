@@ -1,29 +1,36 @@
-"""Shards -> files in the cache folder, each shard once, and the list of what it holds. May import bundle, samples.
+"""Shards -> files in the cache folder, each shard once, and the list of what it holds. May import bundle, samples,
+download, and what an address needs: places, readers, remote.
 
 A shard's folder has the shard's name, so that people see in which one an image is, and the sample's name is that of the
-file. It is filled under a temporary name, its list last, and replaced when the shard has changed.
+file. It is filled under a temporary name, its list last, and replaced when the shard has changed. Of shards at
+addresses a few are fetched ahead; a copy goes when it is unpacked.
 """
 
 import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterable
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from imgclf import runs
+from imgclf import remote, runs
 from imgclf.cachedir import cache_folder
 from imgclf.data.bundle import KEEP_FREE, TOUCH_EVERY, Room, Tree, remove_stale, whole_folder
+from imgclf.data.download import called, fetch, forget
 from imgclf.data.filenames import safe_name
 from imgclf.data.samples import Content, Sample, Sink
 from imgclf.errors import InputError, SetupError
+from imgclf.places import Address
 from imgclf.progress import Bar, step
+from imgclf.readers import side_by_side
 
 FOLDER = "shards"  # in the cache folder
 MARKER = "imgclf-shards.json"  # in the folder of a data set
 LIST = ".samples.json"  # in the folder of a shard; no image is called so
 SCHEMA = 1
+FETCHED_AHEAD = 3  # shards at addresses that are on their way, or wait to be unpacked
 
 Reader = Callable[[Path, Sink], Content]
 
@@ -66,7 +73,7 @@ def unpack_shards(shards: Iterable[tuple[Path, str]], base: Path, place: Path, r
 
     Raises:
         InputError: a shard is damaged, a bomb, or gone.
-        SetupError: the cache folder cannot be written, or its disk has too little room.
+        SetupError: the cache folder cannot be written, or its disk has too little room; an address cannot be read.
     """
     listed = list(shards)
     found = {name: _known(path, folder_of(place, name)) for path, name in listed}
@@ -80,14 +87,22 @@ def unpack_shards(shards: Iterable[tuple[Path, str]], base: Path, place: Path, r
             total = sum(path.stat().st_size for path, _ in missing)
             title = f"unpacking {len(missing)} shards" if len(missing) > 1 else f"unpacking {missing[0][0].name}"
             with step(title, -(-total // 10**6), "MB") as bar:
-                before = _Before(bar)
-                for path, name in missing:
-                    found[name] = _unpack(path, folder_of(place, name), reader, before)
-                    before.whole(path.stat().st_size)
+                reached = _Reached(bar)
+                for (path, name), file in zip(missing, _files_of([path for path, _ in missing], reached), strict=True):
+                    if isinstance(path, Address) and not file.exists():  # the cache is too small for those ahead
+                        fetch(path, lambda _: None)
+                    found[name] = _unpack(path, file, folder_of(place, name), reader, reached)
+                    if isinstance(path, Address):
+                        forget(path)
         except OSError as error:
             raise SetupError(f"{base} cannot be unpacked in the cache folder {place} ({error.strerror or error})",
                              "free some space there, or name another folder in IMGCLF_CACHE") from error  # fmt: skip
     return [content for _, name in listed if (content := found[name]) is not None]
+
+
+def is_unpacked(path: Path, base: Path, kind: str) -> bool:
+    """Whether a shard is in the cache folder already."""
+    return _known(path, folder_of(place_of(base, kind), path.relative_to(base).as_posix())) is not None
 
 
 def folder_of(place: Path, name: str) -> Path:
@@ -100,18 +115,33 @@ def runs_path(path: Path) -> str:
     return str(path).encode("utf-8", "backslashreplace").decode()
 
 
-def _unpack(path: Path, folder: Path, reader: Reader, before: "_Before") -> Content:
+def _files_of(paths: Sequence[Path], reached: "_Reached") -> Iterator[Path]:
+    """The files of shards, in their order; those at addresses are fetched a little ahead."""
+
+    def file_of(path: Path) -> Path:
+        return fetch(path, reached.add) if isinstance(path, Address) else path
+
+    return side_by_side(file_of, paths, FETCHED_AHEAD)
+
+
+def _unpack(path: Path, file: Path, folder: Path, reader: Reader, reached: "_Reached") -> Content:
+    """Unpack a shard from a file: itself, or a copy of it."""
     stamp = _stamp(path)
     folder.parent.mkdir(parents=True, exist_ok=True)
     remove_stale(folder.parent)
     with whole_folder(folder) as inner:
-        content = reader(path, _Files(path, inner, before))
+        with called(path, file):
+            sink = _Files(file, inner, None if isinstance(path, Address) else reached)
+            content = reader(file, sink)
+            sink.reached(file.stat().st_size)
         text = json.dumps({**stamp, "samples": content.samples, "names": content.names, "left_out": content.left_out})
         (inner / LIST).write_bytes(text.encode("utf-8", "surrogatepass"))
         if folder.is_dir() and _known(path, folder) is None:  # of the shard before it was changed
             old = inner.with_name("old")
             folder.rename(old)
     known = _known(path, folder)
+    if known is None and isinstance(path, Address):  # a server that names no versions
+        return content
     if known is None:
         raise InputError(f"{path} has changed while it was read", "try again when it is complete")
     return known
@@ -127,14 +157,18 @@ def _known(path: Path, folder: Path) -> Content | None:
         left_out = {kind: tuple(names) for kind, names in value["left_out"].items()}
         return Content(samples, tuple(value["names"]), left_out)
     except FileNotFoundError:
-        if not path.exists():
+        if not isinstance(path, Address) and not path.exists():
             raise InputError(f"there is no file {path}", "expected a shard") from None
         return None
     except (OSError, ValueError, KeyError, TypeError):  # not as it was written: made anew
         return None
 
 
-def _stamp(path: Path) -> dict[str, int]:
+def _stamp(path: Path) -> dict[str, Any]:
+    """What tells a shard from its earlier self; nothing is equal to that of a server that names no versions."""
+    if isinstance(path, Address):
+        size, version = remote.find(path)
+        return {"schema": SCHEMA, "size": size, "version": version or float("nan")}
     status = path.stat()
     return {"schema": SCHEMA, "size": status.st_size, "mtime_ns": status.st_mtime_ns}
 
@@ -147,30 +181,26 @@ def _require_room(paths: list[Path], place: Path) -> None:
                          "free some space, or name another disk in IMGCLF_CACHE")  # fmt: skip
 
 
-class _Before:
-    """The bar of all shards, and the bytes of those before the one that is read."""
+class _Reached:
+    """The bar of all shards, which counts the bytes that have been read, or fetched by several threads."""
 
     def __init__(self, bar: Bar) -> None:
-        self._bar, self._before, self._shown = bar, 0, 0
+        self._bar, self._bytes, self._shown, self._lock = bar, 0, 0, threading.Lock()
 
-    def reached(self, position: int) -> None:
-        """Show a position in the shard that is read."""
-        reached = (self._before + position) // 10**6
-        if reached > self._shown:
-            self._bar.update(reached - self._shown)
-            self._shown = reached
-
-    def whole(self, size: int) -> None:
-        """A shard is done."""
-        self._before += size
-        self.reached(0)
+    def add(self, count: int) -> None:
+        """Show that so many bytes more are done."""
+        with self._lock:
+            self._bytes += count
+            self._bar.update(self._bytes // 10**6 - self._shown)
+            self._shown = self._bytes // 10**6
 
 
 class _Files:
-    """A `Sink` that writes files."""
+    """A `Sink` that writes files, and tells how far a shard has been read where somebody wants to know."""
 
-    def __init__(self, path: Path, folder: Path, before: _Before) -> None:
-        self._folder, self._before, self._start = folder, before, len(str(folder)) + 1
+    def __init__(self, path: Path, folder: Path, reached: _Reached | None) -> None:
+        self._folder, self._reached, self._start = folder, reached, len(str(folder)) + 1
+        self._position = 0
         self._tree, self._room = Tree(path, folder), Room(path, folder)
 
     def add(self, parts: tuple[str, ...], pieces: Iterable[bytes]) -> str:
@@ -189,4 +219,6 @@ class _Files:
 
     def reached(self, position: int) -> None:
         """Show how far the shard has been read."""
-        self._before.reached(position)
+        if self._reached is not None and position > self._position:
+            self._reached.add(position - self._position)
+            self._position = position
