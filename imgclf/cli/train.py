@@ -48,8 +48,8 @@ def command(
 ) -> None:
     """Train a classifier on DATA, a folder with one folder of images per class.
 
-    DATA may also hold train/, val/ and test/ folders of class folders, or be an archive (.zip, .tar) of all that, shards
-    (.parquet, .tar), or a table (.csv) of paths and labels; here or at an address (s3://BUCKET/FOLDER,
+    DATA may also hold train/, val/ and test/ folders of class folders, or be an archive (.zip, .tar) of all that,
+    shards (.parquet, .tar), or a table (.csv) of paths and labels; here or at an address (s3://BUCKET/FOLDER,
     https://.../x.zip). Nothing in it is touched. The run folder gets the model, its measures on the test images, mobile
     files that are proven to behave like it, and report.html.
     """
