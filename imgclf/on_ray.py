@@ -80,7 +80,7 @@ class Cluster:
                     break
                 done, _ = ray.wait(list(under_way), num_returns=1)
                 for task in done:
-                    yield from enumerate(ray.get(task), under_way.pop(task))
+                    yield from enumerate(map(_opened, ray.get(task)), under_way.pop(task))
         except ray.exceptions.RayError as error:
             cause = str(getattr(error, "cause", None) or error).strip().splitlines()
             reason = cause[-1] if cause else type(error).__name__
@@ -141,8 +141,6 @@ def connected(address: str | None = None) -> Iterator[Cluster]:
         import ray
     except ImportError:
         raise SetupError("--engine ray needs Ray, which is not installed", "pip install 'imgclf[ray]'") from None
-    # the files of this machine's imgclf and what it may be told are those of the workers too
-    environment = {"env_vars": {"PYTHONPATH": os.pathsep.join(filter(None, map(str, sys.path)))}}
     begun = not ray.is_initialized()
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is reported to anybody
     os.environ.setdefault("RAY_worker_niceness", "0")  # of a cluster that begins here: as fast as other processes
@@ -151,7 +149,7 @@ def connected(address: str | None = None) -> Iterator[Cluster]:
             _require_listening(address)
         with hushed():
             if begun:
-                ray.init(address, runtime_env=environment, log_to_driver=False, logging_level="ERROR",
+                ray.init(address, runtime_env=_environment(), log_to_driver=False, logging_level="ERROR",
                          include_dashboard=False if address is None else None)  # fmt: skip
             cpus = int(ray.cluster_resources().get("CPU", 0))
     except (ConnectionError, RuntimeError, TimeoutError, ValueError, OSError) as error:
@@ -165,6 +163,17 @@ def connected(address: str | None = None) -> Iterator[Cluster]:
     finally:
         if begun:
             ray.shutdown()
+
+
+def _environment() -> dict[str, Any] | None:
+    """What Ray's workers need to find this machine's imgclf, where a fresh Python would not find it by itself.
+
+    Without it a worker starts a third of a second sooner.
+    """
+    folder = str(Path(__file__).resolve().parents[1])
+    if not os.environ.get("PYTHONPATH") and folder not in (str(Path(sys.path[0]).resolve()), str(Path.cwd())):
+        return None
+    return {"env_vars": {"PYTHONPATH": os.pathsep.join(filter(None, map(str, sys.path)))}}
 
 
 def _reason(error: BaseException) -> str:
@@ -253,6 +262,11 @@ class _Tender:
     def end(self) -> None:
         if self.worker is not None:
             self.worker.end()
+
+
+def _opened(reply: Reply) -> Reply:
+    """A reply as the one who asked gets it."""
+    return Reply(pickle.loads(reply.value.content)) if isinstance(reply.value, Sealed) else reply
 
 
 def _killed(reply: Reply) -> bool:

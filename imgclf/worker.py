@@ -55,7 +55,9 @@ class Reply:
 
 @dataclass(frozen=True)
 class Sealed:
-    """An item that only the worker that gets it unpickles: others on its way need not import what it is made of."""
+    """An item, or the value of one, that only who needs it unpickles: others on its way need not import what it is
+    made of, nor spend time on it.
+    """
 
     content: bytes
 
@@ -63,7 +65,9 @@ class Sealed:
 def attempt(function: Callable[[Any], Any], item: object) -> Reply:
     """Call a function; what it raises becomes part of the reply."""
     try:
-        return Reply(function(pickle.loads(item.content) if isinstance(item, Sealed) else item))
+        if isinstance(item, Sealed):
+            return Reply(Sealed(pickle.dumps(function(pickle.loads(item.content)), pickle.HIGHEST_PROTOCOL)))
+        return Reply(function(item))
     except MemoryError:
         return Reply(failed=True, kind="MemoryError", text="out of memory")
     except Exception as error:

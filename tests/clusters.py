@@ -57,3 +57,39 @@ def short_trial(say: Callable[[Any], None], *_: Any) -> Any:
         say(row)
         time.sleep(0.05)
     return SimpleNamespace(kept=row, content=b"", seconds=1.0)
+
+
+def strange(item: int) -> int:
+    """7 kills the process, 11 hangs, 13 raises."""
+    if item == 7:
+        os.kill(os.getpid(), signal.SIGSEGV)
+    if item == 11:
+        time.sleep(3600)
+    if item == 13:
+        raise ValueError("thirteen")
+    return item * item
+
+
+def parent(_: int) -> int:
+    return os.getppid()
+
+
+def get_ready() -> None:
+    os.environ["IMGCLF_TEST_CALLS"] = str(calls() + 1)
+
+
+def calls(_: int = 0) -> int:
+    """How often this process has been made ready."""
+    return int(os.environ.get("IMGCLF_TEST_CALLS", "0"))
+
+
+def slowly(folder: str, item: int) -> int:
+    """Takes a while, and leaves a trace of having been done."""
+    time.sleep(0.05)
+    with (Path(folder) / str(item)).open("a") as file:
+        file.write("x")
+    return item
+
+
+def blind(_: Any) -> bool:
+    return False

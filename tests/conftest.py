@@ -8,8 +8,9 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 # Two processes of tests share two cores; with threads of their own for tiny tensors each waits for the other.
@@ -95,6 +96,14 @@ def imgclf(*arguments: object, **environment: str) -> subprocess.CompletedProces
         [sys.executable, "-m", "imgclf", *map(str, arguments)],
         capture_output=True, text=True, env={**os.environ, **environment}, check=False, timeout=600,
     )  # fmt: skip
+
+
+def until(happened: Callable[[], object], process: "subprocess.Popen[Any]") -> None:
+    """Wait until something has happened, or the process that is to bring it about has ended."""
+    while not happened():
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(0.02)
+            return
 
 
 def imgclf_here(*arguments: object) -> subprocess.CompletedProcess[str]:

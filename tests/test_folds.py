@@ -15,7 +15,7 @@ import pytest
 from imgclf import runs
 from imgclf.evaluation.metrics import Metrics, compute
 from imgclf.folds import FoldRow, interval
-from tests.conftest import imgclf_here
+from tests.conftest import imgclf_here, until
 
 FOLDED = ["--backbone", "tiny", "--image-size", "32", "--epochs", "3", "--batch-size", "8", "--augment", "none",
           "--folds", "3", "--formats", "float32"]  # fmt: skip
@@ -117,8 +117,7 @@ def test_a_killed_cross_validation_goes_on_with_the_fold_it_was_at(
     command = [sys.executable, "-m", "imgclf", "train", str(photos), "--out", str(killed), *FOLDED]
     first = killed / "folds" / "1" / "predictions.csv"
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-        while process.poll() is None and not first.is_file():
-            pass
+        until(lambda: first.is_file(), process)
         process.send_signal(signal.SIGKILL)
     written = first.stat().st_mtime_ns
     shutil.rmtree(killed / runs.STAGE, ignore_errors=True)

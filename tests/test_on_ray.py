@@ -1,11 +1,9 @@
 """A Ray cluster of two nodes on loopback does what local processes do, also when one of them is lost."""
 
 import os
-import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -29,7 +27,7 @@ from imgclf.models import backbones
 from imgclf.models.build import build_backbone
 from imgclf.on_ray import connected
 from imgclf.parallel import Result, done_by, each_item, map_items, prepare_elsewhere
-from tests.clusters import two_nodes
+from tests.clusters import blind, calls, get_ready, parent, slowly, strange, two_nodes
 from tests.conftest import imgclf, imgclf_here
 from tests.data.drawing import images_of, save, texture
 
@@ -56,17 +54,6 @@ def elsewhere(cluster: Any) -> Iterator[Any]:
         yield found
 
 
-def strange(item: int) -> int:
-    """7 kills the process, 11 hangs, 13 raises."""
-    if item == 7:
-        os.kill(os.getpid(), signal.SIGSEGV)
-    if item == 11:
-        time.sleep(3600)
-    if item == 13:
-        raise ValueError("thirteen")
-    return item * item
-
-
 def test_a_cluster_answers_as_local_processes_do_whatever_an_item_does(elsewhere: Any) -> None:
     local = map_items(strange, range(40), title="locally", item_timeout=2)
     with done_by(elsewhere):
@@ -85,19 +72,6 @@ def test_what_may_not_travel_stays_here(elsewhere: Any) -> None:
     assert there.value not in (None, os.getpid())
 
 
-def parent(_: int) -> int:
-    return os.getppid()
-
-
-def get_ready() -> None:
-    os.environ["IMGCLF_TEST_CALLS"] = str(calls() + 1)
-
-
-def calls(_: int = 0) -> int:
-    """How often this process has been made ready."""
-    return int(os.environ.get("IMGCLF_TEST_CALLS", "0"))
-
-
 def test_work_meets_workers_that_were_made_ready_before(elsewhere: Any) -> None:
     with done_by(elsewhere):
         prepare_elsewhere(get_ready, 100)
@@ -108,28 +82,20 @@ def test_work_meets_workers_that_were_made_ready_before(elsewhere: Any) -> None:
             assert max(found) == expected, "ahead, and for the work; others are not touched"
 
 
-def slowly(folder: str, item: int) -> int:
-    """Takes a while, and leaves a trace of having been done."""
-    time.sleep(0.05)
-    with (Path(folder) / str(item)).open("a") as file:
-        file.write("x")
-    return item
-
-
 def test_a_lost_machine_costs_time_and_nothing_else(cluster: Any, elsewhere: Any, tmp_path: Path) -> None:
     node = cluster.add_node(num_cpus=1, object_store_memory=100_000_000)
     cluster.wait_for_nodes()
     seen = []
     with done_by(elsewhere):
         for index, result in each_item(
-            partial(slowly, str(tmp_path)), range(300), title="work", item_timeout=30, anywhere=True
+            partial(slowly, str(tmp_path)), range(150), title="work", item_timeout=30, anywhere=True
         ):
             assert result.value == index
             seen.append(index)
             if len(seen) == 30:
                 cluster.remove_node(node, allow_graceful=False)
-    assert sorted(seen) == list(range(300)), "nothing is missing, nothing is there twice"
-    assert {path.name for path in tmp_path.iterdir()} == set(map(str, range(300)))
+    assert sorted(seen) == list(range(150)), "nothing is missing, nothing is there twice"
+    assert {path.name for path in tmp_path.iterdir()} == set(map(str, range(150)))
 
 
 def test_a_file_that_another_machine_does_not_see_is_one_error(
@@ -141,10 +107,6 @@ def test_a_file_that_another_machine_does_not_see_is_one_error(
         monkeypatch.setattr(os.path, "exists", blind)  # what the machines are asked
         with pytest.raises(InputError, match="is not there on"):
             map_items(os.path.exists, [str(tmp_path / "a")], title="not seen", anywhere=True)
-
-
-def blind(_: Any) -> bool:
-    return False
 
 
 def test_features_are_those_of_this_machine(
@@ -234,6 +196,7 @@ def test_what_a_cluster_says_of_itself_is_in_the_error(monkeypatch: pytest.Monke
         raise ConnectionAbortedError("Initialization failure from server:\nTraceback:\n  ...\nRuntimeError: no room\n")
 
     monkeypatch.setattr(ray, "init", refused)
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
     with pytest.raises(SetupError, match=r"answers at auto \(RuntimeError: no room\)"), connected("auto"):
         pytest.fail("there is none")
 

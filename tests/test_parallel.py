@@ -143,7 +143,7 @@ def test_what_an_item_is_made_of_is_the_workers_business(work, monkeypatch):
         patch.delitem(sys.modules, "imgclf_test_work")  # as on a machine that only passes it on
         results = parallel.map_items(operator.attrgetter("number"), [sealed, Sealed(b"no pickle")], title="sealed")
         assert "imgclf_test_work" not in sys.modules
-    assert results[0] == parallel.Result(7)
+    assert pickle.loads(results[0].value.content) == 7, "and so is what is made of it"
     assert results[1].value is None and results[1].error == "invalid load key, 'n'."
 
 

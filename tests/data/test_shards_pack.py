@@ -18,7 +18,7 @@ from imgclf.data.inspect import inspect
 from imgclf.data.pack import pack, parse_size
 from imgclf.data.sources import open_source
 from imgclf.errors import InputError, SetupError
-from tests.conftest import TINY, imgclf, imgclf_here, write_photos
+from tests.conftest import TINY, imgclf_here, write_photos
 
 FORMATS = ("webdataset", "parquet")
 
@@ -220,15 +220,12 @@ def test_the_same_command_goes_on_after_a_kill(two_photos, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_training_on_shards_is_the_same_as_on_the_folder(two_photos, tmp_path):
-    assert imgclf("data", "pack", two_photos, "--out", tmp_path / "out", "--format", "parquet").returncode == 0
-    results = []
-    for name, data in (("folder", two_photos), ("shards", tmp_path / "out")):
-        done = imgclf("train", data, "--out", tmp_path / name, *TINY, "--formats", "float32")
-        assert done.returncode == 0, done.stderr
-        predictions = (tmp_path / name / "predictions.csv").read_text(encoding="utf-8")
-        results.append((predictions.replace("images-00000-of-00001.parquet/", ""),
-                        (tmp_path / name / "metrics.json").read_bytes()))  # fmt: skip
-    assert results[0] == results[1]
-    done = imgclf("evaluate", tmp_path / "folder", tmp_path / "out")
+def test_a_training_on_shards_is_the_same_as_on_the_folder(run, photos, tmp_path):
+    assert imgclf_here("data", "pack", photos, "--out", tmp_path / "out", "--format", "parquet").returncode == 0
+    done = imgclf_here("train", tmp_path / "out", "--out", tmp_path / "shards", *TINY, "--formats", "float32")
+    assert done.returncode == 0, done.stderr
+    predictions = [(root / "predictions.csv").read_text(encoding="utf-8") for root in (run, tmp_path / "shards")]
+    assert predictions[1].replace("images-00000-of-00001.parquet/", "") == predictions[0]
+    assert (tmp_path / "shards" / "metrics.json").read_bytes() == (run / "metrics.json").read_bytes()
+    done = imgclf_here("evaluate", run, tmp_path / "out")
     assert done.returncode == 0, done.stderr

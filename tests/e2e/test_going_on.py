@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from imgclf import runs
-from tests.conftest import draw, imgclf_here
+from tests.conftest import draw, imgclf_here, until
 
 SETTINGS = ["--backbone", "tiny", "--image-size", "32", "--epochs", "6", "--batch-size", "8", "--patience", "6"]
 
@@ -34,8 +34,7 @@ def test_a_killed_training_goes_on_to_the_very_weights(photos: Path, tmp_path: P
         for _ in process.stderr:
             if checkpoint.is_file():
                 break
-        while process.poll() is None and not _epochs(checkpoint):
-            pass
+        until(lambda: _epochs(checkpoint), process)
         process.send_signal(signal.SIGKILL)
     assert json.loads((killed / "state.json").read_text())["state"] == "running"
     done = imgclf_here("train", "--resume", killed)

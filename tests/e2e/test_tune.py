@@ -171,7 +171,7 @@ def stopped(command: list[object], line: str, how: signal.Signals) -> tuple[int,
 def test_a_search_that_was_killed_and_interrupted_goes_on(pictures: Path, tmp_path: Path) -> None:
     out = tmp_path / "found"
     command = ["tune", pictures, "--out", out, "--trials", "4", "--no-train", *TINY[:4], "--batch-size", "2",
-               "--epochs", "15", "--workers", "0"]  # fmt: skip
+               "--epochs", "6", "--workers", "0"]  # fmt: skip
     stopped(command, "trial 1 of 4", signal.SIGKILL)
     kept = finished(out)
     assert len(kept) >= 1

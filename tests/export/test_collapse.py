@@ -1,4 +1,4 @@
-"""A network that eight bits ruin: EfficientNet-B0 with a channel in every layer that is a thousand times too large."""
+"""A network that eight bits ruin: half of EfficientNet-B0 with a channel in every layer that is far too large."""
 
 from pathlib import Path
 from typing import Any
@@ -18,9 +18,14 @@ SAMPLES = Path(__file__).parents[2] / "sample_data" / "objects"
 
 
 def build(input_shape: tuple[int, int, int], num_classes: int) -> Any:
-    """EfficientNet-B0 without weights, which learns a little within a hundred steps: no dropout, quick BatchNorm."""
+    """EfficientNet-B0 up to its fourth block, which learns a little in a hundred steps: no dropout, quick BatchNorm.
+
+    Without weights; the whole network takes three times as long and shows the same.
+    """
     image = keras.Input(input_shape)
-    base = keras.applications.EfficientNetB0(include_top=False, weights=None, input_tensor=image, pooling="avg")
+    base = keras.applications.EfficientNetB0(include_top=False, weights=None, input_tensor=image)
+    pooled = keras.layers.GlobalAveragePooling2D()(base.get_layer("block4a_project_bn").output)
+    base = keras.Model(image, pooled)
     for layer in base.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.momentum = 0.8
@@ -45,7 +50,6 @@ def spoil(path: Path) -> None:
     for name, layer in layers.items():
         read_by = {
             "stem_bn": [("block1a_dwconv", 2)],
-            "top_bn": [("scores", 0)],
             f"{name[:7]}_expand_bn": [(f"{name[:7]}_dwconv", 2)],
             f"{name[:7]}_bn": [(f"{name[:7]}_se_reduce", 2), (f"{name[:7]}_project_conv", 2)],
         }.get(name, [])

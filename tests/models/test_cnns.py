@@ -14,8 +14,10 @@ from imgclf.models.convert import freeze
 from imgclf.models.litert import LiteModel
 from imgclf.models.network import assemble
 
-LARGE = {"alexnet", "zfnet", "vgg11", "googlenet", "resnet34", "densenet_bc"}
-ROWS = [pytest.param(row, id=row.name, marks=pytest.mark.slow if row.name in LARGE else ()) for row in scratch.ROWS]
+# zfnet and vgg11 are of alexnet's kinds of layers, resnet34 of resnet18's
+MARKS = {**dict.fromkeys(("alexnet", "googlenet", "densenet_bc"), pytest.mark.slow),
+         **dict.fromkeys(("zfnet", "vgg11", "resnet34"), pytest.mark.sweep)}  # fmt: skip
+ROWS = [pytest.param(row, id=row.name, marks=MARKS.get(row.name, ())) for row in scratch.ROWS]
 
 
 @pytest.mark.parametrize("row", ROWS)

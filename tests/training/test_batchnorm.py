@@ -23,7 +23,7 @@ from tests.training.material import drawn_set, pretend, use_eager_engines
 
 QUICK = {"mobilenet"}
 # the others are in the sweep: `tests/models/test_build.py` trains every network a step with BatchNorm held still
-USUAL = {"mobilenet_v3_small": pytest.mark.slow, "resnet50": pytest.mark.slow, **dict.fromkeys(QUICK, ())}
+USUAL = {"mobilenet_v3_small": pytest.mark.slow, **dict.fromkeys(QUICK, ())}
 ROWS = [pytest.param(row, id=row.name, marks=USUAL.get(row.name, pytest.mark.sweep)) for row in pretrained.ROWS
         if row.name not in SCALED]  # fmt: skip
 
