@@ -17,9 +17,9 @@ from imgclf import predict, runs
 from imgclf.data.parquet import import_pyarrow
 from imgclf.errors import InputError
 from imgclf.parallel import each_item
-from imgclf.places import place
 from imgclf.predict import Prediction, Predictor, Skipped
 from imgclf.progress import plural, track
+from imgclf.storage.places import place
 
 ABOUT = "_about.json"  # readers of Parquet folders pass over names that begin with an underscore
 ROWS, SECONDS = (

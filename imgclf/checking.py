@@ -18,8 +18,8 @@ from imgclf.export.catalog import FORMATS
 from imgclf.export.convert import Made
 from imgclf.export.results import REFUSED, write_results
 from imgclf.export.verify import Exported, Limits, Reference, verify
-from imgclf.places import place
 from imgclf.progress import step
+from imgclf.storage.places import place
 
 
 def verify_model(

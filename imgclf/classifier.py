@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from imgclf import measuring, mirror, pipeline, predict, runs
+from imgclf import measuring, pipeline, predict, runs
 from imgclf.config import TrainConfig
 from imgclf.data.check import check as check_images
 from imgclf.data.diagnosis import Diagnosis
@@ -25,11 +25,12 @@ from imgclf.export.results import RESULTS, Budget, prove
 from imgclf.export.verify import Exported, Limits, Reference
 from imgclf.export.web import write_web
 from imgclf.gating import add_gate
-from imgclf.naming import told
 from imgclf.pixels import read_shrunk
-from imgclf.places import place
 from imgclf.predict import Prediction, Predictor, Skipped
 from imgclf.progress import parse_duration, step, warn
+from imgclf.storage import mirror
+from imgclf.storage.naming import told
+from imgclf.storage.places import place
 from imgclf.training.history import History
 from imgclf.tuning import Options, Tuned, default_folder, tune_folder
 

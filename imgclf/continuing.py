@@ -13,8 +13,8 @@ from imgclf.data.inspect import inspect
 from imgclf.data.sheet import read_sheet
 from imgclf.data.split_file import read_rows
 from imgclf.errors import InputError
-from imgclf.places import place
 from imgclf.progress import plural
+from imgclf.storage.places import place
 
 # What a run passes on to the one that continues it: how its images were read and split. Its network comes with weights.
 PASSED_ON = ("head", "dropout", "batch_size", "augment", "flip", "seed", "val_share", "test_share", "group_by",

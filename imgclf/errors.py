@@ -4,7 +4,7 @@ Exit codes: 1 something asked for does not hold; 2 bad input or usage; 3 the env
 missing extra); 130 interrupted.
 """
 
-from imgclf.naming import told
+from imgclf.storage.naming import told
 
 
 class ImgclfError(Exception):

@@ -12,8 +12,8 @@ from imgclf.evaluation.evaluate import evaluate, trusted
 from imgclf.evaluation.metrics import wilson
 from imgclf.evaluation.unknown import fit_gate, gated, softmax
 from imgclf.noise import import_tensorflow
-from imgclf.places import place
 from imgclf.progress import say
+from imgclf.storage.places import place
 
 
 def add_gate(run: runs.Run, coverage: float) -> predict.Predictor:

@@ -9,9 +9,9 @@ from imgclf.data.overlap import overlap
 from imgclf.data.sources import open_source
 from imgclf.data.split_file import images_in, read_rows
 from imgclf.errors import InputError
-from imgclf.places import place
 from imgclf.progress import plural
-from imgclf.remote import look_up
+from imgclf.storage.places import place
+from imgclf.storage.remote import look_up
 
 TRAINED: tuple[Part, ...] = ("train", "val")  # what a training looks at
 

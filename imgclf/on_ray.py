@@ -25,8 +25,8 @@ from imgclf.crew import START_TIMEOUT, Crew, Worker
 from imgclf.errors import InputError, SetupError
 from imgclf.noise import hushed
 from imgclf.parallel import Jobs, single_threaded
-from imgclf.places import is_address
 from imgclf.progress import plural, warn
+from imgclf.storage.places import is_address
 from imgclf.worker import Reply, Sealed, Setup
 
 BLOCK = 64  # items of a task at most; what a node that dies has to have done again

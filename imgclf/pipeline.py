@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from imgclf import mirror, runs
+from imgclf import runs
 from imgclf.config import TrainConfig
 from imgclf.continuing import continued, images_of, read_stored, require_resumable, with_known_classes, with_known_head
 from imgclf.data.announce import announce, data_notes, finding_notes
@@ -25,6 +25,7 @@ from imgclf.one_run import Outcome, early_converter, train_run, write_beginning
 from imgclf.parallel import prepare_elsewhere
 from imgclf.progress import parse_duration, say, warn
 from imgclf.records import Settings
+from imgclf.storage import mirror
 from imgclf.training.choose import choose
 
 IMAGES_PER_WORKER = 128  # fewer on another machine are not worth the start of its TensorFlow

@@ -23,7 +23,7 @@ from PIL import Image, UnidentifiedImageError
 from imgclf.errors import InputError
 from imgclf.formats import FORMATS, REPAIRS, misnamed, sniff
 from imgclf.noise import hushed
-from imgclf.places import Address, place
+from imgclf.storage.places import Address, place
 
 logging.getLogger("PIL").addHandler(logging.NullHandler())  # it logs errors; without any handler they go to stderr
 

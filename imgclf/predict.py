@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from imgclf import runs
 from imgclf.errors import InputError
-from imgclf.patience import AT_ONCE
 from imgclf.pixels import UnreadableImage, load_for_model
-from imgclf.places import Address, place
+from imgclf.storage.patience import AT_ONCE
+from imgclf.storage.places import Address, place
 
 Array = NDArray[np.float32]
 
@@ -237,8 +237,8 @@ def find_images(patterns: Iterable[str | Path]) -> list[Path]:
 
 
 def _at_address(address: Address) -> list[Path]:
-    from imgclf import remote
     from imgclf.data.scan import find_image_files
+    from imgclf.storage import remote
 
     if any(sign in address.name for sign in "*?[") or "*" in str(address):
         return remote.matching(str(address))

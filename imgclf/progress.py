@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import TypeVar
 
 from imgclf.errors import InputError
-from imgclf.naming import told
+from imgclf.storage.naming import told
 
 T = TypeVar("T")
 

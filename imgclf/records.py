@@ -12,7 +12,7 @@ from typing import Any
 from imgclf import __version__, runs
 from imgclf.config import TrainConfig
 from imgclf.data.imageset import ImageSet
-from imgclf.places import place
+from imgclf.storage.places import place
 from imgclf.training.epoch import METRICS, Epoch
 
 LIBRARIES = ("tensorflow", "keras", "keras-cv", "ai-edge-litert", "numpy", "pillow", "scikit-learn")

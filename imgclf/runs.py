@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from imgclf.errors import ImgclfError, InputError, SetupError
-from imgclf.naming import told_within
-from imgclf.places import require_here
+from imgclf.storage.naming import told_within
+from imgclf.storage.places import require_here
 
 SCHEMA = 1  # of the run folder; a reader of another version says so
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import click
 
-from imgclf.naming import told
-from imgclf.places import Address, place
+from imgclf.storage.naming import told
+from imgclf.storage.places import Address, place
 
 
 class _Place(click.ParamType[Any]):
@@ -29,7 +29,7 @@ class _Read(_Place):
         given = place(value)
         if not isinstance(given, Address):
             return given
-        from imgclf import mirror
+        from imgclf.storage import mirror
 
         return mirror.here(given, getattr(mirror, self.needs))
 

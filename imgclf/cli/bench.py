@@ -9,7 +9,7 @@ import click
 
 from imgclf.cli.addresses import PLACE, PROVEN, echo
 from imgclf.cli.main import common_options
-from imgclf.naming import told
+from imgclf.storage.naming import told
 
 
 @click.command(short_help="Size, speed and memory of mobile files.")

@@ -17,9 +17,9 @@ def command() -> None:
 @common_options
 def info(form: str) -> None:
     """Show where the cache is and what takes how much room, the longest unused first."""
-    from imgclf import bytecache
     from imgclf.cachedir import UNPACKED, cache_folder, used_bytes
     from imgclf.cut.room import LIMIT_VARIABLE, limit_bytes, usage
+    from imgclf.storage import bytecache
 
     spaces, folder = usage(), cache_folder()
     total, remote = used_bytes(folder), bytecache.used_bytes()
@@ -47,9 +47,9 @@ def info(form: str) -> None:
 @common_options
 def clear(unpacked: bool) -> None:
     """Remove all activations, and what was read from other places; the next training computes and reads it again."""
-    from imgclf import bytecache
     from imgclf.cachedir import UNPACKED, cache_folder, remove
     from imgclf.cut.room import clear
+    from imgclf.storage import bytecache
 
     freed = clear() + bytecache.clear()
     if unpacked:

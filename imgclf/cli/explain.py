@@ -6,7 +6,7 @@ import click
 
 from imgclf.cli.addresses import ANSWERING
 from imgclf.cli.main import common_options
-from imgclf.places import place
+from imgclf.storage.places import place
 
 METHODS = ("gradcam", "occlusion")
 

@@ -44,7 +44,7 @@ def command(
     from imgclf.errors import InputError
     from imgclf.export.others import OTHERS, require_installed
     from imgclf.export.web import WEB
-    from imgclf.mirror import writing
+    from imgclf.storage.mirror import writing
 
     names = FORMATS if formats.strip() == ALL else tuple(name.strip() for name in formats.split(",") if name.strip())
     others, web = tuple(name for name in names if name in OTHERS), WEB in names

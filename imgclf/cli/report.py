@@ -18,8 +18,8 @@ def command(run: Path, show: bool) -> None:
     Thumbnails are read from the images that the run was trained on; where they are gone, names stand in for them.
     """
     from imgclf.localhost import open_in_browser
-    from imgclf.mirror import writing
     from imgclf.report.collect import rebuild
+    from imgclf.storage.mirror import writing
 
     with writing(run) as root:
         written = rebuild(root)

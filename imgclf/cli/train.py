@@ -13,9 +13,9 @@ from imgclf.cli.engine import engine_options
 from imgclf.cli.main import common_options
 from imgclf.cli.settings import given_settings, setting_options
 from imgclf.config import TrainConfig
-from imgclf.naming import told
-from imgclf.places import place
-from imgclf.places import shown as shown_argument
+from imgclf.storage.naming import told
+from imgclf.storage.places import place
+from imgclf.storage.places import shown as shown_argument
 
 
 class Grouped(click.Command):

@@ -14,7 +14,7 @@ from imgclf.cli.main import common_options
 from imgclf.cli.settings import given_settings, setting_options
 from imgclf.cli.train import Grouped, print_outcome
 from imgclf.config import NOT_SEARCHED, TrainConfig
-from imgclf.places import shown as shown_argument
+from imgclf.storage.places import shown as shown_argument
 
 PREFERENCES = ("accuracy", "size", "latency")
 

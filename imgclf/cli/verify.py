@@ -32,7 +32,7 @@ def command(
     """
     from imgclf.checking import verify_model
     from imgclf.errors import CheckFailed
-    from imgclf.mirror import verifying
+    from imgclf.storage.mirror import verifying
 
     agreed = None if min_agreement is None else min_agreement / 100
     with verifying(model) as here:

@@ -17,7 +17,7 @@ from imgclf.data.stage import Late, complete
 from imgclf.errors import ImgclfError
 from imgclf.pixels import LUMA
 from imgclf.progress import step
-from imgclf.readers import side_by_side
+from imgclf.storage.readers import side_by_side
 
 Place = Literal["memory", "file", "nothing"]
 

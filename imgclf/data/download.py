@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from imgclf import bytecache, remote
 from imgclf.errors import InputError, SetupError
-from imgclf.places import Address, Found
 from imgclf.progress import step
+from imgclf.storage import bytecache, remote
+from imgclf.storage.places import Address, Found
 
 PIECE = 8 << 20  # bytes of one request; what an interruption may lose
 

@@ -17,10 +17,10 @@ from imgclf.data.imageset import Examined, ImageFile, ImageSet
 from imgclf.data.known import Known, Stamp
 from imgclf.data.looks import look
 from imgclf.errors import InputError
-from imgclf.patience import limit_seconds
-from imgclf.places import Address, place
-from imgclf.readers import Contents
-from imgclf.remote import look_up
+from imgclf.storage.patience import limit_seconds
+from imgclf.storage.places import Address, place
+from imgclf.storage.readers import Contents
+from imgclf.storage.remote import look_up
 
 KEY_BYTES = 16  # 128 bits: no two of 10^12 files share a key by chance
 ENOUGH_SIDE = 256  # pixels; a 12-megapixel JPEG is decoded to its end, but at 1/8 of its size, in half the time

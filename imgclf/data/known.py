@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from imgclf import formats
 from imgclf.cachedir import cache_folder
 from imgclf.data.imageset import THUMBNAIL_SIDE, Examined, Looks
-from imgclf.places import Address
+from imgclf.storage.places import Address
 
 # Another version of what is measured, or another decoder, and what is known is worth nothing any more.
 VERSION = f"2 pillow {PIL.__version__} {len(formats.FORMATS)}"

@@ -27,8 +27,8 @@ from imgclf.data.sources import open_source
 from imgclf.data.split import earlier_parts
 from imgclf.data.split_file import read_rows
 from imgclf.errors import InputError, SetupError
-from imgclf.places import place
 from imgclf.progress import Bar, plural, step, warn
+from imgclf.storage.places import place
 
 DEFAULT_SIZE = "500MB"
 UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9}

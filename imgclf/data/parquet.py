@@ -26,7 +26,7 @@ from imgclf.data.samples import (
 )
 from imgclf.data.scan import is_image_name, is_junk
 from imgclf.errors import ImgclfError, InputError, SetupError
-from imgclf.places import Address
+from imgclf.storage.places import Address
 
 MARK = b"PAR1"  # how a Parquet file begins and ends
 SUFFIXES = (".parquet", ".pq")

@@ -30,8 +30,8 @@ from imgclf.data.split import (
 from imgclf.data.split_file import SplitRow, read_rows, write_split
 from imgclf.data.suspects import Suspect, read_suspects
 from imgclf.errors import InputError
-from imgclf.places import place
 from imgclf.progress import plural, say
+from imgclf.storage.places import place
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, Protocol
 
 from imgclf.data.scan import NO_IMAGE
 from imgclf.formats import EXTENSIONS, SNIFF_BYTES, sniff
-from imgclf.patience import Denied
+from imgclf.storage.patience import Denied
 
 UNLABELLED = "sample without a label"
 NO_PICTURE = "sample without an image"

@@ -15,9 +15,9 @@ from pathlib import Path
 from imgclf.data.imageset import PARTS, ImageFile, ImageSet, Part
 from imgclf.errors import InputError
 from imgclf.formats import EXTENSIONS, SNIFF_BYTES, sniff
-from imgclf.places import CHAIN, Address, is_address, place
-from imgclf.readers import side_by_side
-from imgclf.remote import beginning, entries, listed, with_found
+from imgclf.storage.places import CHAIN, Address, is_address, place
+from imgclf.storage.readers import side_by_side
+from imgclf.storage.remote import beginning, entries, listed, with_found
 
 PART_NAMES: dict[str, Part] = {
     "train": "train",

@@ -11,8 +11,8 @@ from imgclf.data.shards import ShardFiles
 from imgclf.data.unpacked_shards import Reader, folder_of, place_of, unpack_shards
 from imgclf.data.webdataset import read_webdataset
 from imgclf.errors import InputError
-from imgclf.places import Address
 from imgclf.progress import plural
+from imgclf.storage.places import Address
 
 MAX_CLASSES = 10_000
 FEW = 50  # images that may each have a class of its own; more of them are captions

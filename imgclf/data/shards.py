@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from imgclf import remote
 from imgclf.data.bundle import unpacked
 from imgclf.data.download import called, download
 from imgclf.data.imageset import Part
@@ -23,8 +22,9 @@ from imgclf.data.scan import PART_NAMES, is_image_name, is_junk
 from imgclf.data.unpacked_shards import is_unpacked, require_no_cache
 from imgclf.data.webdataset import holds_samples
 from imgclf.errors import InputError
-from imgclf.places import Address, place
-from imgclf.readers import side_by_side
+from imgclf.storage import remote
+from imgclf.storage.places import Address, place
+from imgclf.storage.readers import side_by_side
 
 TAR_SUFFIXES = tuple(suffix for suffix in SUFFIXES if suffix != ".zip")
 MORE_PART_NAMES: dict[str, Part] = {**PART_NAMES, "dev": "val", "eval": "test", "evaluation": "test"}

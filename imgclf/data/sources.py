@@ -19,8 +19,8 @@ from imgclf.data.shard_set import open_shards
 from imgclf.data.shards import SEPARATOR, base_name, find_shards, is_shard_name
 from imgclf.data.table import read_table
 from imgclf.errors import InputError
-from imgclf.places import Address, place
-from imgclf.remote import listed
+from imgclf.storage.places import Address, place
+from imgclf.storage.remote import listed
 
 TABLES = (".csv", ".tsv")
 SHOWN = 20  # classes that an error lists

@@ -21,10 +21,10 @@ from PIL import Image
 from imgclf import formats, parallel, pixels, runs
 from imgclf.data.imageset import PARTS, ImageFile, ImageSet, Part, StagedImage, StagedSet
 from imgclf.errors import ImgclfError, InputError, SetupError
-from imgclf.patience import limit_seconds
-from imgclf.places import Address
 from imgclf.progress import step
-from imgclf.readers import side_by_side
+from imgclf.storage.patience import limit_seconds
+from imgclf.storage.places import Address
+from imgclf.storage.readers import side_by_side
 
 LOSSY = {
     "JPEG",

@@ -17,7 +17,7 @@ from typing import Literal, get_args
 from imgclf import runs
 from imgclf.data.sheet import read_sheet
 from imgclf.errors import InputError
-from imgclf.places import Address, is_address, place
+from imgclf.storage.places import Address, is_address, place
 
 Action = Literal["", "keep", "relabel", "exclude"]
 

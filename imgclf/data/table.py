@@ -15,9 +15,9 @@ from imgclf.data.imageset import ImageFile, ImageSet, Part
 from imgclf.data.scan import PART_NAMES, class_name
 from imgclf.data.sheet import read_sheet
 from imgclf.errors import InputError
-from imgclf.places import CHAIN, is_address, place
 from imgclf.progress import plural
-from imgclf.remote import NOT_LISTED, looked_into, with_found
+from imgclf.storage.places import CHAIN, is_address, place
+from imgclf.storage.remote import NOT_LISTED, looked_into, with_found
 
 # What people call the columns; of several that are there, the first named here is taken.
 COLUMN_NAMES: dict[str, tuple[str, ...]] = {

@@ -15,16 +15,17 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from imgclf import remote, runs
+from imgclf import runs
 from imgclf.cachedir import cache_folder
 from imgclf.data.bundle import KEEP_FREE, TOUCH_EVERY, Room, Tree, remove_stale, whole_folder
 from imgclf.data.download import called, fetch, forget
 from imgclf.data.filenames import safe_name
 from imgclf.data.samples import Content, Sample, Sink
 from imgclf.errors import InputError, SetupError
-from imgclf.places import Address
 from imgclf.progress import Bar, step
-from imgclf.readers import side_by_side
+from imgclf.storage import remote
+from imgclf.storage.places import Address
+from imgclf.storage.readers import side_by_side
 
 FOLDER = "shards"  # in the cache folder
 MARKER = "imgclf-shards.json"  # in the folder of a data set

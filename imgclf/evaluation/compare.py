@@ -18,7 +18,7 @@ from imgclf.errors import InputError
 from imgclf.evaluation.evaluate import Evaluation
 from imgclf.evaluation.metrics import wilson
 from imgclf.evaluation.paired import Paired, paired
-from imgclf.places import place
+from imgclf.storage.places import place
 
 Kind = Literal["lost", "won", "changed"]
 KINDS: tuple[Kind, ...] = ("lost", "won", "changed")

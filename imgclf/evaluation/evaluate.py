@@ -18,9 +18,9 @@ from imgclf.evaluation.metrics import Metrics, compute, wilson
 from imgclf.evaluation.slices import Properties, Slice, find_slices
 from imgclf.evaluation.temperature import compared
 from imgclf.evaluation.unknown import known_only
-from imgclf.places import place
 from imgclf.predict import Prediction, Predictor, Skipped
 from imgclf.progress import track
+from imgclf.storage.places import place
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from imgclf.export.convert import Made
 from imgclf.models import backbones, tflite_metadata
 from imgclf.models.litert import LiteModel
 from imgclf.models.tflite_metadata import Metadata, labelled
-from imgclf.places import place
+from imgclf.storage.places import place
 
 
 def describe(run: runs.Run, made: Mapping[str, Made], metrics: Metrics | None) -> None:

@@ -7,13 +7,13 @@ from typing import Any
 from imgclf import runs
 from imgclf.errors import InputError
 from imgclf.evaluation.metrics import Metrics
-from imgclf.naming import told
-from imgclf.places import place
 from imgclf.report.card import write_card
 from imgclf.report.facts import Answered, ExportRow, HistoryRow, Picture, ReportFacts
 from imgclf.report.kept import read_heat, read_learning, read_samples, read_slices, read_sureness
 from imgclf.report.layers import INDEX
 from imgclf.report.page import write_report
+from imgclf.storage.naming import told
+from imgclf.storage.places import place
 
 BEST = "best"  # of a search: its winner's run
 SCORE = "p:"  # what the columns of predictions.csv with the classes' probabilities begin with

@@ -13,7 +13,7 @@ from imgclf.data.inspect import inspect
 from imgclf.data.pack import pack
 from imgclf.data.sources import open_source, run_name
 from imgclf.errors import InputError
-from imgclf.places import Address, place
+from imgclf.storage.places import Address, place
 
 fsspec = pytest.importorskip("fsspec")
 

@@ -15,15 +15,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from imgclf import bytecache
 from imgclf.data import download
 from imgclf.data.inspect import inspect
 from imgclf.data.scan import scan
 from imgclf.data.sources import open_source
 from imgclf.errors import InputError, SetupError
-from imgclf.places import Address, Found, place
+from imgclf.storage import bytecache
+from imgclf.storage.places import Address, Found, place
 from tests.conftest import TINY, draw, imgclf_here
-from tests.faulty_proxy import Proxy
+from tests.storage.faulty_proxy import Proxy
 
 s3fs = pytest.importorskip("s3fs")
 moto_server = pytest.importorskip("moto.server")

@@ -14,7 +14,7 @@ from concurrent.futures import Future
 from typing import Any, TypeVar
 
 from imgclf.errors import ImgclfError, InputError, SetupError
-from imgclf.places import Address
+from imgclf.storage.places import Address
 
 T = TypeVar("T")
 

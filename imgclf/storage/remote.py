@@ -9,11 +9,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from imgclf import bytecache
 from imgclf.errors import InputError
-from imgclf.patience import Missing, connection_limits, patiently, wait_for
-from imgclf.places import CHAIN, Address, Entry, Found, is_address, place
-from imgclf.readers import side_by_side
+from imgclf.storage import bytecache
+from imgclf.storage.patience import Missing, connection_limits, patiently, wait_for
+from imgclf.storage.places import CHAIN, Address, Entry, Found, is_address, place
+from imgclf.storage.readers import side_by_side
 
 NOT_LISTED = ("http", "https")  # servers that say "file" to everything
 FILES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".heic", ".avif", ".zip", ".tar", ".tgz",

@@ -138,14 +138,14 @@ class Address(_Base):
 
     def stat(self, **_: Any) -> os.stat_result:
         """The size of an object; times are unknown."""
-        from imgclf import remote
+        from imgclf.storage import remote
 
         size = remote.find(self).size or 0
         return os.stat_result((stat.S_IFREG | 0o444, 0, 0, 1, 0, 0, size, 0, 0, 0))
 
     def iterdir(self) -> Iterator["Address"]:  # type: ignore[override]
         """What lies directly below it."""
-        from imgclf import remote
+        from imgclf.storage import remote
 
         for entry in remote.entries(str(self)):
             below = self / entry.name
@@ -154,7 +154,7 @@ class Address(_Base):
 
     def read_bytes(self) -> bytes:
         """The content of an object, from the cache where it is there."""
-        from imgclf import remote
+        from imgclf.storage import remote
 
         return remote.read(self)
 
@@ -169,7 +169,7 @@ class Address(_Base):
         return io.BytesIO(self.read_bytes()) if "b" in mode else io.StringIO(self.read_text(encoding))
 
     def _kind(self) -> str:
-        from imgclf import remote
+        from imgclf.storage import remote
 
         return remote.kind(self)
 

@@ -18,11 +18,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from imgclf import naming, runs
+from imgclf import runs
 from imgclf.cachedir import cache_folder
 from imgclf.config import TrainConfig
 from imgclf.errors import ImgclfError, InputError
-from imgclf.places import CHAIN, Address, place
+from imgclf.storage import naming
+from imgclf.storage.places import CHAIN, Address, place
 
 FOLDER = "mirrors"  # in the cache folder
 KEPT = "kept"  # beside a mirror that could not be returned: it is never removed
@@ -58,7 +59,7 @@ def here(path: str | os.PathLike[str], needs: Needs = MEASURED) -> Path:
     given = place(path)
     if not isinstance(given, Address):
         return given
-    from imgclf import remote
+    from imgclf.storage import remote
 
     kind = remote.kind(given)
     if not kind:
@@ -96,7 +97,7 @@ def making(out: Path, overwrite: bool = False) -> Iterator[Path]:
     if not isinstance(address, Address):
         yield out
         return
-    from imgclf import returning
+    from imgclf.storage import returning
 
     require_writable(address)
     with _alone(address):
@@ -129,7 +130,7 @@ def writing(run: str | os.PathLike[str], watched: bool = False) -> Iterator[Path
     if not isinstance(address, Address) or str(address) in _written:
         yield place(run)
         return
-    from imgclf import returning
+    from imgclf.storage import returning
 
     require_writable(address)
     with _alone(address):
@@ -206,8 +207,8 @@ def listing(address: Address, needs: Needs) -> dict[str, Address]:
 
     Hidden and temporary files are none of a run's.
     """
-    from imgclf import remote
-    from imgclf.patience import Missing
+    from imgclf.storage import remote
+    from imgclf.storage.patience import Missing
 
     try:
         top = remote.entries(str(address))
@@ -237,8 +238,8 @@ def _wanted(there: dict[str, Address], needs: Needs) -> dict[str, Address]:
 
 def _fetch(files: dict[str, Address], root: Path) -> Collection[str]:
     """Write objects into a folder; their names."""
-    from imgclf import remote
-    from imgclf.readers import side_by_side
+    from imgclf.storage import remote
+    from imgclf.storage.readers import side_by_side
 
     def fetch(name: str) -> None:
         with runs.writing(root / name) as temporary:
@@ -251,7 +252,7 @@ def _fetch(files: dict[str, Address], root: Path) -> Collection[str]:
 
 def _file_here(file: Address, needs: Needs) -> Path:
     """A single file, with the file of class names that lies near it."""
-    from imgclf import remote
+    from imgclf.storage import remote
 
     above = file.parent
     assert isinstance(above, Address)

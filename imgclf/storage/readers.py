@@ -7,8 +7,8 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
-from imgclf.patience import AT_ONCE, Missing
-from imgclf.places import Address
+from imgclf.storage.patience import AT_ONCE, Missing
+from imgclf.storage.places import Address
 
 T = TypeVar("T")
 R = TypeVar("R")

@@ -16,13 +16,14 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from imgclf import naming, remote, runs
+from imgclf import runs
 from imgclf.errors import ImgclfError, InputError, SetupError
-from imgclf.mirror import KEPT
-from imgclf.patience import Denied, Missing
-from imgclf.places import Address
 from imgclf.progress import step, warn
-from imgclf.readers import side_by_side
+from imgclf.storage import naming, remote
+from imgclf.storage.mirror import KEPT
+from imgclf.storage.patience import Denied, Missing
+from imgclf.storage.places import Address
+from imgclf.storage.readers import side_by_side
 
 LOOK_SECONDS = 1.0  # how often a training's folder is looked at
 ALIVE_SECONDS = 60.0  # how often the state is renewed while nothing changes

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from imgclf.errors import InputError
-from imgclf.places import Address, Found, is_address, place, require_here, shown
+from imgclf.storage.places import Address, Found, is_address, place, require_here, shown
 
 
 def test_an_address_is_handled_like_a_path() -> None:

@@ -15,11 +15,12 @@ from pathlib import Path
 import pytest
 
 import imgclf
-from imgclf import mirror, runs
+from imgclf import runs
 from imgclf.errors import InputError
-from imgclf.places import place
+from imgclf.storage import mirror
+from imgclf.storage.places import place
 from tests.conftest import TINY, imgclf_here
-from tests.faulty_proxy import Proxy
+from tests.storage.faulty_proxy import Proxy
 
 fsspec = pytest.importorskip("fsspec")
 pytest.importorskip("s3fs")
@@ -231,7 +232,7 @@ def test_without_an_address_nothing_of_it_is_imported(run: Path, photos: Path) -
     code = (
         "import sys\nfrom imgclf.cli.main import run\ntry:\n run(sys.argv[1:])\nexcept SystemExit as stop:\n"
         " assert not stop.code\n"
-        "print({'fsspec', 's3fs', 'imgclf.returning', 'tensorflow'} & {*sys.modules})"
+        "print({'fsspec', 's3fs', 'imgclf.storage.returning', 'tensorflow'} & {*sys.modules})"
     )
     model = run / "exports" / "model_float32.tflite"
     done = subprocess.run(
@@ -373,7 +374,7 @@ def test_a_training_there_is_that_of_the_folder_while_every_tenth_request_fails(
 
 KILLED = """
 import os, signal, sys, threading
-from imgclf import returning
+from imgclf.storage import returning
 from imgclf.training import checkpoint
 put, save, there = returning.put, checkpoint.save, threading.Event()
 def putting(address, data):
