@@ -1,7 +1,7 @@
 """An HTTP proxy in front of a server on this computer: counts the requests, fails some, stalls, cuts answers short.
 
-`python tests/storage/faulty_proxy.py PORT UPSTREAM_PORT [--fail-every N] [--stall-after N] [--cut-every N]` says how many there
-were when it is asked for `/__counts__`.
+`python tests/storage/faulty_proxy.py PORT UPSTREAM_PORT [--fail-every N] [--stall-after N] [--cut-every N]` says how
+many there were when it is asked for `/__counts__`.
 """
 
 import argparse
