@@ -17,7 +17,8 @@ from imgclf.storage.readers import side_by_side
 
 NOT_LISTED = ("http", "https")  # servers that say "file" to everything
 FILES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".heic", ".avif", ".zip", ".tar", ".tgz",
-         ".gz", ".bz2", ".xz", ".csv", ".tsv", ".keras", ".tflite", ".json", ".txt")  # fmt: skip
+         ".tbz", ".tbz2", ".txz", ".gz", ".bz2", ".xz", ".parquet", ".pq", ".csv", ".tsv", ".keras", ".tflite",
+         ".json", ".txt")  # fmt: skip
 MOST_DEPTH = 32  # folders in folders; a server of web pages may link in circles
 
 # What file systems call the mark of a version, and, where there is none, the time of a change.

@@ -1,7 +1,10 @@
 """Shards and tables at addresses of fsspec's memory: opened as those of a folder are, fetched once."""
 
 import shutil
+import threading
 from collections.abc import Callable
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -162,6 +165,39 @@ def test_a_damaged_shard_is_named_by_its_address(shelf: Shelf, shards: Path, for
 
     with pytest.raises(InputError, match=rf"^memory://.*/packed/{first.name} is damaged"):
         open_source(address)
+
+
+class _Served(SimpleHTTPRequestHandler):
+    """Files of a folder; a folder itself is nobody's business."""
+
+    def send_head(self) -> Any:
+        self.server.asked.append((self.command, self.path))  # type: ignore[attr-defined]
+        if self.path.endswith("/"):
+            self.send_error(403)
+            return None
+        return super().send_head()
+
+    def log_message(self, *_: object) -> None: ...
+
+
+def test_shards_of_a_web_server_that_lists_nothing(
+    shards: Path, form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("IMGCLF_CACHE", str(tmp_path / "cache"))
+    first, second = sorted(path.stem for path in shards.glob(f"*.{ENDINGS[form]}"))[:2]
+    names = f"{{{first},{second}}}.{ENDINGS[form]}"
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(_Served, directory=str(shards))) as server:
+        asked = server.asked = []  # type: ignore[attr-defined]
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        found = open_source(place(f"http://127.0.0.1:{server.server_port}/{names}"))
+        read = [path for command, path in asked if command == "GET" and not path.endswith((".txt", ".json"))]
+        asked.clear()
+        again = open_source(place(f"http://127.0.0.1:{server.server_port}/{names}"))
+        server.shutdown()
+
+    assert sorted(read) == sorted(f"/{stem}.{ENDINGS[form]}" for stem in (first, second))
+    assert {command for command, path in asked if path.endswith(ENDINGS[form])} == {"HEAD"}
+    assert shape(found) == shape(again) == shape(open_source(shards / names))
 
 
 Make = Callable[[Shelf, Path, Path], tuple[Path | None, Path | None]]
