@@ -23,7 +23,7 @@ from imgclf.data.filenames import safe_name
 from imgclf.data.samples import Content, Sample, Sink
 from imgclf.errors import InputError, SetupError
 from imgclf.progress import Bar, step
-from imgclf.storage import remote
+from imgclf.storage import bytecache, remote
 from imgclf.storage.places import Address
 from imgclf.storage.readers import side_by_side
 
@@ -90,8 +90,6 @@ def unpack_shards(shards: Iterable[tuple[Path, str]], base: Path, place: Path, r
             with step(title, -(-total // 10**6), "MB") as bar:
                 reached = _Reached(bar)
                 for (path, name), file in zip(missing, _files_of([path for path, _ in missing], reached), strict=True):
-                    if isinstance(path, Address) and not file.exists():  # the cache is too small for those ahead
-                        fetch(path, lambda _: None)
                     found[name] = _unpack(path, file, folder_of(place, name), reader, reached)
                     if isinstance(path, Address):
                         forget(path)
@@ -122,7 +120,10 @@ def _files_of(paths: Sequence[Path], reached: "_Reached") -> Iterator[Path]:
     def file_of(path: Path) -> Path:
         return fetch(path, reached.add) if isinstance(path, Address) else path
 
-    return side_by_side(file_of, paths, FETCHED_AHEAD)
+    largest = max((path.stat().st_size for path in paths if isinstance(path, Address)), default=0)
+    # where the cache has less room, fetching one would push out another
+    ahead = largest and FETCHED_AHEAD * largest < bytecache.limit_bytes() / 2
+    return side_by_side(file_of, paths, FETCHED_AHEAD if ahead else 1)
 
 
 def _unpack(path: Path, file: Path, folder: Path, reader: Reader, reached: "_Reached") -> Content:

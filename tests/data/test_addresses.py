@@ -77,7 +77,11 @@ def shape(images: Any) -> list[tuple[str, str, str]]:
     return [(image.path.name, image.label, image.part) for image in images.images]
 
 
-def test_a_folder_of_shards_is_fetched_once_and_kept_unpacked_only(shelf: Shelf, shards: Path, form: str) -> None:
+@pytest.mark.parametrize("cache_gb", ["10", "0.00001"])
+def test_a_folder_of_shards_is_fetched_once_and_kept_unpacked_only(
+    shelf: Shelf, shards: Path, form: str, cache_gb: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("IMGCLF_REMOTE_CACHE_GB", cache_gb)  # 10 kB have no room for a shard
     address = shelf.put(shards, "packed")
 
     found = open_source(address)
