@@ -14,7 +14,7 @@ from imgclf.data.sheet import read_sheet
 from imgclf.data.split_file import read_rows
 from imgclf.errors import InputError
 from imgclf.progress import plural
-from imgclf.storage.places import place
+from imgclf.storage.places import below, place
 
 # What a run passes on to the one that continues it: how its images were read and split. Its network comes with weights.
 PASSED_ON = ("head", "dropout", "batch_size", "augment", "flip", "seed", "val_share", "test_share", "group_by",
@@ -95,7 +95,7 @@ def images_of(run: runs.Run, stored: Stored) -> ImageSet:
     rows = read_rows(run / runs.SPLIT)
     names = {" ".join(row.label.splitlines()): row.label for row in rows}
     classes = tuple(names.get(name, name) for name in run.classes)
-    files = tuple(ImageFile(stored.folder / row.path, row.label, row.part, row.key) for row in rows)
+    files = tuple(ImageFile(below(stored.folder, row.path), row.label, row.part, row.key) for row in rows)
     images = inspect(ImageSet(stored.folder, classes, files, listed=True), stored.chosen.workers)
     expected = {file.path: file.key for file in files}
     changed = [image.path for image in images.images if image.key != expected[image.path]]

@@ -10,7 +10,7 @@ from imgclf.data.sources import open_source
 from imgclf.data.split_file import images_in, read_rows
 from imgclf.errors import InputError
 from imgclf.progress import plural
-from imgclf.storage.places import place
+from imgclf.storage.places import below, place
 from imgclf.storage.remote import look_up
 
 TRAINED: tuple[Part, ...] = ("train", "val")  # what a training looks at
@@ -26,7 +26,7 @@ def trained_on(run: runs.Run, images: Sequence[ImageFile]) -> str:
     """A sentence on images to measure on that were in the training of a run, or look like it; "" if there are none."""
     folder = place(runs.read_json(run / runs.CONFIG)["data"]["folder"])
     rows = [row for row in read_rows(run / runs.SPLIT) if row.part != "test"]
-    found = overlap(images, [ImageFile(folder / row.path, row.label, row.part, row.key) for row in rows])
+    found = overlap(images, [ImageFile(below(folder, row.path), row.label, row.part, row.key) for row in rows])
     seen = (*found.copies, *found.near)
     if not seen:
         return ""

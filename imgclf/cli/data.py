@@ -55,7 +55,7 @@ def _names(value: str) -> list[str]:
 
 
 @command.command("pack")
-@click.argument("data", type=click.Path(path_type=Path), required=False)
+@click.argument("data", type=PLACE, required=False)
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder to make.")
 @click.option("--format", "form", type=click.Choice(["webdataset", "parquet"]), required=True)
 @click.option("--shard-size", default="500MB", show_default=True, help="About how large a shard may get.")

@@ -1,4 +1,6 @@
-"""split.csv: which image is in which part, as a table that people may edit. May import sheet, scan, runs."""
+"""split.csv: which image is in which part, as a table that people may edit. May import sheet, scan, runs,
+places.
+"""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -8,6 +10,7 @@ from imgclf.data.imageset import ImageFile, ImageSet, Part
 from imgclf.data.scan import PART_NAMES
 from imgclf.data.sheet import read_sheet
 from imgclf.errors import InputError
+from imgclf.storage.places import below
 
 COLUMNS = ("path", "label", "part", "key")
 EXPECTED = f"expected the split of a run or of `imgclf data split`, with the columns {','.join(COLUMNS)}"
@@ -65,5 +68,5 @@ def images_in(path: Path, root: Path, part: Part) -> tuple[ImageFile, ...]:
         InputError: split.csv is missing or not of this form.
     """
     return tuple(
-        ImageFile(root / row.path, row.label, row.part, row.key) for row in read_rows(path) if row.part == part
+        ImageFile(below(root, row.path), row.label, row.part, row.key) for row in read_rows(path) if row.part == part
     )

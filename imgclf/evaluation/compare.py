@@ -18,7 +18,7 @@ from imgclf.errors import InputError
 from imgclf.evaluation.evaluate import Evaluation
 from imgclf.evaluation.metrics import wilson
 from imgclf.evaluation.paired import Paired, paired
-from imgclf.storage.places import place
+from imgclf.storage.places import below, place
 
 Kind = Literal["lost", "won", "changed"]
 KINDS: tuple[Kind, ...] = ("lost", "won", "changed")
@@ -181,7 +181,7 @@ def answers_of_run(run: runs.Run, name: str) -> Answers:
             raise InputError(f"row {number} of {run / runs.PREDICTIONS} is an image that {runs.SPLIT} does not hold",
                              "expected the files of one training, as imgclf wrote them")  # fmt: skip
         path = cells["path"]
-        answers.append(Answer(key, folder / path, path, _line(cells["label"]), _line(cells["prediction"])))
+        answers.append(Answer(key, below(folder, path), path, _line(cells["label"]), _line(cells["prediction"])))
     return Answers(name, run.classes, tuple(answers))
 
 

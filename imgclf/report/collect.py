@@ -13,7 +13,7 @@ from imgclf.report.kept import read_heat, read_learning, read_samples, read_slic
 from imgclf.report.layers import INDEX
 from imgclf.report.page import write_report
 from imgclf.storage.naming import told
-from imgclf.storage.places import place
+from imgclf.storage.places import below, place
 
 BEST = "best"  # of a search: its winner's run
 SCORE = "p:"  # what the columns of predictions.csv with the classes' probabilities begin with
@@ -141,8 +141,8 @@ def _image(folder: Path, row: list[str], names: list[str], first: int) -> Answer
     scores = [float(cell) for cell in row[first:]]
     best = names.index(prediction)  # not the largest: figures are rounded, and two may be equal
     second = max((at for at in range(len(scores)) if at != best), key=scores.__getitem__)
-    return Answered(folder / path, path, _line(label), _line(prediction), scores[best], scores[names.index(label)],
-                  _line(names[second]), scores[second])  # fmt: skip
+    return Answered(below(folder, path), path, _line(label), _line(prediction), scores[best],
+                    scores[names.index(label)], _line(names[second]), scores[second])  # fmt: skip
 
 
 def _line(label: str) -> str:

@@ -220,6 +220,11 @@ def place(text: str | os.PathLike[str]) -> Path:
     return address
 
 
+def below(folder: Path, path: str) -> Path:
+    """What a table names: an address as it is; a path from the folder of the images."""
+    return place(path) if is_address(path) else folder / path
+
+
 def shown(text: str) -> str:
     """A text of the command line as it may be written down: an address without its query and password."""
     if not ADDRESS.match(text):

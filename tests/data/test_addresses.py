@@ -1,5 +1,6 @@
 """Shards and tables at addresses of fsspec's memory: opened as those of a folder are, fetched once."""
 
+import json
 import shutil
 import threading
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from imgclf.data.pack import pack
 from imgclf.data.sources import open_source, run_name
 from imgclf.errors import InputError
 from imgclf.storage.places import Address, place
+from tests.conftest import TINY, imgclf_here
 
 fsspec = pytest.importorskip("fsspec")
 
@@ -263,3 +265,20 @@ def test_a_table_at_an_address_says_which_files_are_missing(shelf: Shelf, photos
         open_source(all_, csv=some)
     with pytest.raises(InputError, match=r"nothing at memory://.*/none.csv"):
         open_source(shelf.at("photos/none.csv"))
+
+
+@pytest.mark.slow
+def test_a_run_on_a_table_of_addresses_finds_its_images_again(shelf: Shelf, photos: Path, tmp_path: Path) -> None:
+    shelf.put(photos, "photos")
+    table, _ = of_addresses(shelf, photos, tmp_path)
+    out = tmp_path / "run"
+
+    done = imgclf_here("train", "--csv", table, "--out", out, *TINY, "--formats", "float32", "--quiet")
+    again = imgclf_here("evaluate", out, "--quiet", "--format", "json")
+    packed = imgclf_here("data", "pack", table, "--split", out, "--out", tmp_path / "packed", "--format", "webdataset")
+
+    assert done.returncode == again.returncode == packed.returncode == 0, done.stderr + again.stderr + packed.stderr
+    metrics = json.loads((out / "metrics.json").read_text())
+    assert json.loads(again.stdout)["accuracy"] == metrics["accuracy"]
+    assert f"{metrics['n']} test" in packed.stdout
+    assert f"memory://{shelf.root}/photos/disc/" in (out / "split.csv").read_text()
