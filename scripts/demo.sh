@@ -27,6 +27,6 @@ if [ "$status" -eq "$MISSING" ]; then
 fi
 if [ "$status" -ne 0 ]; then exit "$status"; fi
 
-say "imgclf predict $RUN/exports/model_float16.tflite $DATA/star"
-imgclf predict "$RUN/exports/model_float16.tflite" "$DATA/star"
+say "imgclf predict $RUN/exports/model_float16.tflite $DATA/star/star_00*.jpg"
+imgclf predict "$RUN/exports/model_float16.tflite" "$DATA"/star/star_00*.jpg
 say "done; open the report: $ROOT/$RUN/report.html"
