@@ -30,7 +30,7 @@ from typing import Any
 
 import pytest
 
-DEADLINE = 20.0  # seconds for anything that is waited for; a busy machine is slow, not wrong
+DEADLINE = 60.0  # seconds for anything that is waited for; a busy machine is slow, not wrong
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 MAC = "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome"
 CHROMIUM = next(filter(None, map(shutil.which, (*NAMES, MAC))), None)
