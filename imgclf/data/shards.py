@@ -88,7 +88,7 @@ def find_shards(data: Path) -> ShardFiles | None:
         InputError: a pattern that matches nothing, shards of two kinds, a part that is in doubt, or a damaged tar.
     """
     plain, columns = _columns(data)
-    if set(str(plain)) & MAGIC and is_shard_name(plain.name) and (isinstance(plain, Address) or not plain.exists()):
+    if is_shard_name(plain.name) and _is_pattern(plain):
         return _of(data, _base(plain), _matches(plain), columns)
     if plain.is_dir():
         require_no_cache(plain)
@@ -102,8 +102,12 @@ def find_shards(data: Path) -> ShardFiles | None:
 def base_name(data: Path) -> str:
     """What the data set is called that a pattern of shards, or one with columns, names."""
     plain, _ = _columns(data)
-    pattern = set(str(plain)) & MAGIC and (isinstance(plain, Address) or not plain.exists())
-    return (_base(plain) if pattern else plain).resolve().name
+    return (_base(plain) if _is_pattern(plain) else plain).resolve().name
+
+
+def _is_pattern(path: Path) -> bool:
+    """Whether a path stands for several; a file here may have such a name of its own."""
+    return bool(set(str(path)) & MAGIC) and (isinstance(path, Address) or not path.exists())
 
 
 def _columns(data: Path) -> tuple[Path, Columns]:
