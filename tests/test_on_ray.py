@@ -96,6 +96,7 @@ def test_a_lost_machine_costs_time_and_nothing_else(cluster: Any, elsewhere: Any
                 cluster.remove_node(node, allow_graceful=False)
     assert sorted(seen) == list(range(150)), "nothing is missing, nothing is there twice"
     assert {path.name for path in tmp_path.iterdir()} == set(map(str, range(150)))
+    cluster.wait_for_nodes(timeout=120)  # until the cluster knows it too: the tests after this one count its machines
 
 
 def test_a_file_that_another_machine_does_not_see_is_one_error(
