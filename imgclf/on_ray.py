@@ -16,6 +16,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -149,8 +150,7 @@ def connected(address: str | None = None) -> Iterator[Cluster]:
             _require_listening(address)
         with hushed():
             if begun:
-                ray.init(address, runtime_env=_environment(), log_to_driver=False, logging_level="ERROR",
-                         include_dashboard=False if address is None else None)  # fmt: skip
+                _begin(address)
             cpus = int(ray.cluster_resources().get("CPU", 0))
     except (ConnectionError, RuntimeError, TimeoutError, ValueError, OSError) as error:
         raise SetupError(f"no Ray cluster answers at {address or 'this machine'} ({_reason(error)})",
@@ -163,6 +163,18 @@ def connected(address: str | None = None) -> Iterator[Cluster]:
     finally:
         if begun:
             ray.shutdown()
+
+
+def _begin(address: str | None) -> None:
+    """Connect this process. A cluster starts a process for each client of ray://, and rarely fails to: twice."""
+    import ray
+
+    asked = partial(ray.init, address, runtime_env=_environment(), log_to_driver=False, logging_level="ERROR",
+                    include_dashboard=False if address is None else None)  # fmt: skip
+    try:
+        asked()
+    except ConnectionAbortedError:
+        asked()
 
 
 def _environment() -> dict[str, Any] | None:

@@ -202,6 +202,22 @@ def test_what_a_cluster_says_of_itself_is_in_the_error(monkeypatch: pytest.Monke
         pytest.fail("there is none")
 
 
+def test_a_cluster_that_fails_to_make_room_for_a_client_is_asked_once_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    ray = pytest.importorskip("ray")
+    asked = []
+
+    def refused_once(*_: object, **__: object) -> None:
+        asked.append(1)
+        if len(asked) == 1:
+            raise ConnectionAbortedError("Initialization failure from server:\nTraceback:\n  ...\nOSError: not now\n")
+
+    for name, answer in (("init", refused_once), ("is_initialized", lambda: False), ("shutdown", lambda: None),
+                         ("cluster_resources", lambda: {"CPU": 2.0}), ("nodes", lambda: [{"Alive": 1}])):  # fmt: skip
+        monkeypatch.setattr(ray, name, answer)
+    with connected("auto") as found:
+        assert (found.nodes, found.cpus, len(asked)) == (1, 2, 2)
+
+
 def test_without_ray_the_extra_is_named(tmp_path: Path) -> None:
     code = "import sys; sys.modules['ray'] = None; from imgclf.cli.main import run; run(sys.argv[1:])"
     done = subprocess.run([sys.executable, "-c", code, "check", str(tmp_path), "--engine", "ray"],
