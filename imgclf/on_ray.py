@@ -138,6 +138,7 @@ def connected(address: str | None = None) -> Iterator[Cluster]:
         SetupError: Ray is not installed, or no cluster answers there.
     """
     _send_token(address)
+    os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", ".")  # Ray tells of lost machines on stdout, amid the results
     try:
         import ray
     except ImportError:

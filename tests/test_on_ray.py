@@ -33,6 +33,16 @@ from tests.data.drawing import images_of, save, texture
 
 pytestmark = pytest.mark.slow
 
+BYSTANDER = """
+import sys
+from imgclf.on_ray import connected
+
+with connected(sys.argv[1]):
+    print("connected", flush=True)
+    input()
+    print("results")
+"""
+
 
 @pytest.fixture(scope="module")
 def client_port() -> int:
@@ -85,6 +95,9 @@ def test_work_meets_workers_that_were_made_ready_before(elsewhere: Any) -> None:
 def test_a_lost_machine_costs_time_and_nothing_else(cluster: Any, elsewhere: Any, tmp_path: Path) -> None:
     node = cluster.add_node(num_cpus=1, object_store_memory=100_000_000)
     cluster.wait_for_nodes()
+    bystander = subprocess.Popen([sys.executable, "-c", BYSTANDER, cluster.address],
+                                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)  # fmt: skip
+    assert bystander.stdout is not None and bystander.stdout.readline() == "connected\n"
     seen = []
     with done_by(elsewhere):
         for index, result in each_item(
@@ -97,6 +110,7 @@ def test_a_lost_machine_costs_time_and_nothing_else(cluster: Any, elsewhere: Any
     assert sorted(seen) == list(range(150)), "nothing is missing, nothing is there twice"
     assert {path.name for path in tmp_path.iterdir()} == set(map(str, range(150)))
     cluster.wait_for_nodes(timeout=120)  # until the cluster knows it too: the tests after this one count its machines
+    assert bystander.communicate("\n")[0] == "results\n", "Ray prints nothing amid them"
 
 
 def test_a_file_that_another_machine_does_not_see_is_one_error(
