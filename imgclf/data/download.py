@@ -109,6 +109,7 @@ def _in_pieces(address: Address, whole: Path, size: int, tell: Callable[[int], N
     """Go on where an earlier process stopped. Two at once write the same bytes to the same places."""
     part = whole.with_name(f"{whole.name}.part")
     part.touch()
+    before = remote.asked(address) if size > PIECE else None
     with part.open("r+b") as file:
         done = min(file.seek(0, 2), size)
         file.seek(done)
@@ -120,9 +121,16 @@ def _in_pieces(address: Address, whole: Path, size: int, tell: Callable[[int], N
                 piece = piece[done:]
                 end = size
             if len(piece) != end - done:
-                raise SetupError(f"{address} changed while it was read", "start again")
+                raise _changed(address)
             file.write(piece)
             tell(end - done)
             done = end
+    if before is not None and remote.asked(address) != before:  # pieces of two objects
+        part.unlink(missing_ok=True)
+        raise _changed(address)
     with contextlib.suppress(FileNotFoundError):  # another process was faster
         part.replace(whole)
+
+
+def _changed(address: Address) -> SetupError:
+    return SetupError(f"{address} changed while it was read", "start again")

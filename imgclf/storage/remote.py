@@ -119,9 +119,18 @@ def find(address: Address) -> Found:
     Raises:
         Missing: there is none.
     """
-    found = address.found or _said.get(hash(address)) or _found(call(address, "info"))
+    found = address.found or _said.get(hash(address)) or asked(address)
     address.found = found
     return found
+
+
+def asked(address: Address) -> Found:
+    """Size and version as the server says them now, whatever a listing said.
+
+    Raises:
+        Missing: there is no such object.
+    """
+    return _found(call(address, "info"))
 
 
 def _found(info: dict[str, Any]) -> Found:
@@ -283,7 +292,7 @@ def look_up(paths: Iterable[Path]) -> None:
 
     def of_file(address: Address) -> None:
         with contextlib.suppress(Missing):
-            address.found = _noted(address, _found(call(address, "info")))
+            address.found = _noted(address, asked(address))
 
     def of_folder(folder: str) -> None:
         try:
