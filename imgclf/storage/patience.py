@@ -29,7 +29,8 @@ AT_ONCE = 16  # reads side by side
 
 DENIED = ("PermissionError", "NoCredentialsError", "PartialCredentialsError", "CredentialRetrievalError",
           "TokenRetrievalError", "ProfileNotFound", "ClientAuthenticationError", "DefaultCredentialsError",
-          "UnauthorizedSSOTokenError", "SSOTokenLoadError")  # fmt: skip
+          "UnauthorizedSSOTokenError", "SSOTokenLoadError", "AuthenticationException")  # fmt: skip
+NO_CREDENTIALS = ("No authentication methods available", "unable to connect to account")  # paramiko, adlfs: no class
 MEANINGLESS = ("ValueError", "TypeError", "ParamValidationError", "InvalidURL", "NotImplementedError", "UnicodeError")
 REFUSED = ("EndpointConnectionError", "ClientConnectorError", "ConnectionRefusedError", "gaierror")
 FINAL = (errno.EINVAL, errno.EPERM, errno.ENAMETOOLONG, errno.EMSGSIZE)
@@ -39,10 +40,12 @@ WORTH_ANOTHER_TRY = (408, 425, 429)  # of the answers 4xx
 PACKAGES = {"gs": "gcsfs", "gcs": "gcsfs", "az": "adlfs", "abfs": "adlfs", "abfss": "adlfs", "adl": "adlfs",
             "sftp": "paramiko", "ssh": "paramiko", "hf": "huggingface_hub", "oci": "ocifs", "oss": "ossfs",
             "smb": "smbprotocol", "webdav": "webdav4"}  # fmt: skip
+ALIASES = {"s3a": "s3", "gcs": "gs", "abfs": "az", "abfss": "az", "ssh": "sftp"}
 CREDENTIALS = {
     "s3": "check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY or AWS_PROFILE (FSSPEC_S3_ANON=true for a public bucket)",
     "gs": "check GOOGLE_APPLICATION_CREDENTIALS, or `gcloud auth application-default login`",
-    "az": "check AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY",
+    "az": "check AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY, or AZURE_STORAGE_CONNECTION_STRING",
+    "sftp": "check the user (sftp://USER@HOST/FOLDER) and the key: `ssh USER@HOST` must work without a question",
 }
 
 _answered: set[str] = set()  # servers and buckets
@@ -84,6 +87,8 @@ def connection_limits(scheme: str) -> dict[str, Any]:
 
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=silence, sock_read=silence)
         return {"client_kwargs": {"timeout": timeout}, "use_listings_cache": False}
+    if scheme in ("sftp", "ssh"):
+        return {"timeout": silence, "banner_timeout": silence, "auth_timeout": silence}
     return {"use_listings_cache": False} if scheme in ("gs", "gcs", "az", "abfs", "abfss") else {}
 
 
@@ -98,11 +103,11 @@ def wait_for(files: Any, work: Callable[[], Any], seconds: float | None) -> Any:
     if files.async_impl:
         import asyncio
 
-        async def within() -> Any:
+        async def in_time() -> Any:
             found = work()
             return await asyncio.wait_for(found, seconds) if inspect.isawaitable(found) else found
 
-        future = asyncio.run_coroutine_threadsafe(within(), files.loop)
+        future = asyncio.run_coroutine_threadsafe(in_time(), files.loop)
         try:
             return future.result()
         except BaseException:
@@ -110,7 +115,12 @@ def wait_for(files: Any, work: Callable[[], Any], seconds: float | None) -> Any:
             raise
     if files.protocol == "memory" or "memory" in files.protocol:
         return work()
-    outcome: Future[Any] = Future()
+    return within(work, seconds)
+
+
+def within(work: Callable[[], T], seconds: float | None) -> T:
+    """What some work gives, or TimeoutError; the work itself goes on, in a thread that does not hold up the program."""
+    outcome: Future[T] = Future()
 
     def run() -> None:
         try:
@@ -118,7 +128,7 @@ def wait_for(files: Any, work: Callable[[], Any], seconds: float | None) -> Any:
         except BaseException as error:
             outcome.set_exception(error)
 
-    threading.Thread(target=run, daemon=True).start()  # one that never ends does not hold up the program
+    threading.Thread(target=run, daemon=True).start()
     return outcome.result(seconds)
 
 
@@ -199,9 +209,9 @@ def _final(address: Address, error: Exception) -> ImgclfError | None:
             return SetupError(f"{address} needs the extra `remote`", "pip install 'imgclf[remote]'")
         package = PACKAGES.get(scheme, "'imgclf[remote]'")
         return SetupError(f"{scheme}:// needs a library that is not installed", f"pip install {package}")
-    if names & set(DENIED) or status in (401, 403):
+    if names & set(DENIED) or status in (401, 403) or any(words in str(error) for words in NO_CREDENTIALS):
         return Denied(f"no permission to read {address} ({reason(address, error)})",
-                      CREDENTIALS.get({"s3a": "s3", "gcs": "gs", "abfs": "az", "abfss": "az"}.get(scheme, scheme),
+                      CREDENTIALS.get(ALIASES.get(scheme, scheme),
                                       "check your credentials"))  # fmt: skip
     if isinstance(error, (FileNotFoundError, NotADirectoryError, IsADirectoryError)) or status in (404, 410):
         return Missing(f"there is nothing at {address}", "check the address")

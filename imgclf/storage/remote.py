@@ -1,9 +1,8 @@
 """What lies at an address: listed in parallel, read with retries within a time limit, kept in the cache. May import
-places, bytecache, patience and errors; fsspec (extra `remote`) when the first address is looked at.
+places, bytecache, patience, readers, systems and errors.
 """
 
 import contextlib
-import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,9 +10,10 @@ from typing import Any
 
 from imgclf.errors import InputError
 from imgclf.storage import bytecache
-from imgclf.storage.patience import Missing, connection_limits, patiently, wait_for
+from imgclf.storage.patience import Missing, patiently, wait_for
 from imgclf.storage.places import CHAIN, Address, Entry, Found, is_address, place
 from imgclf.storage.readers import side_by_side
+from imgclf.storage.systems import lent, path_of, system
 
 NOT_LISTED = ("http", "https")  # servers that say "file" to everything
 FILES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".heic", ".avif", ".zip", ".tar", ".tgz",
@@ -28,47 +28,17 @@ TIMES = ("LastModified", "last_modified", "mtime", "updated", "modified", "Last-
 # What listings said, by the hash of an address: where a report names an image, nobody has to ask for its version again.
 # (Of two addresses with one hash, one is read once more.)
 _said: dict[int, Found] = {}
-_systems: dict[str, Any] = {}
-_lock = threading.Lock()
 _trees: list["Tree"] = []  # what `listed` and `looked_into` have listed
-
-
-def system(address: Address) -> tuple[Any, str]:
-    """The fsspec file system of an address, and what it calls it there.
-
-    Raises:
-        SetupError: a library is missing (which `pip install` would bring).
-        InputError: nobody knows such addresses.
-    """
-    key = address.anchor_text
-    found = _systems.get(key)
-    if found is None:
-        with _lock:
-            found = _systems.get(key) or patiently(address, lambda _: _opened(address), answers=False)
-            _systems[key] = found
-    return found, found._strip_protocol(address.full.split(CHAIN, 1)[0])
-
-
-def _opened(address: Address) -> Any:
-    import fsspec.core
-
-    names = {part.partition("://")[0] for part in str(address).split(CHAIN)}
-    options = {name: connection_limits(name) for name in names}
-    found, _ = fsspec.core.url_to_fs(address.full, **options)
-    if hasattr(found, "retries"):
-        found.retries = 1  # `patiently` does that, within one limit
-    if hasattr(found, "max_concurrency"):
-        found.max_concurrency = 1  # otherwise s3fs asks for the size of every object before it reads it
-    return found
 
 
 def call(address: Address, method: str, *arguments: Any, size: int | None = None, **options: Any) -> Any:
     """Call a method of the file system for an address, again where it fails by chance."""
-    files, path = system(address)
+    path = path_of(address)
 
     def attempt(seconds: float) -> Any:
-        work = getattr(files, f"_{method}" if files.async_impl else method)
-        return wait_for(files, lambda: work(path, *arguments, **options), seconds)
+        with lent(address, seconds) as files:
+            work = getattr(files, f"_{method}" if files.async_impl else method)
+            return wait_for(files, lambda: work(path, *arguments, **options), seconds)
 
     return patiently(address, attempt, size or 0)
 
@@ -150,8 +120,7 @@ def entries(path: str) -> list[Entry]:
             return tree.folders[path]
     address = place(path)
     assert isinstance(address, Address)
-    files, _ = system(address)
-    infos = _pages(address) if hasattr(files, "_call_s3") else call(address, "ls", detail=True)
+    infos = _pages(address) if hasattr(system(address), "_call_s3") else call(address, "ls", detail=True)
     return list(_entries(address, infos))
 
 
@@ -161,8 +130,8 @@ def _pages(address: Address) -> Iterator[dict[str, Any]]:
     Raises:
         Missing: there is nothing.
     """
-    files, path = system(address)
-    bucket, prefix, _ = files.split_path(path)
+    files = system(address)
+    bucket, prefix, _ = files.split_path(path_of(address))
     options = {"Bucket": bucket, "Prefix": f"{prefix.rstrip('/')}/" if prefix else "", "Delimiter": "/", **files.req_kw}
     empty = True
     while True:
@@ -322,11 +291,12 @@ def read(address: Address) -> bytes:
     kept = bytecache.get(name, found.size) if name and found is not None else None
     if kept is not None:
         return kept
-    files, path = system(address)
+    path = path_of(address)
 
     def attempt(seconds: float) -> bytes:
-        work = files._cat_file if files.async_impl else files.cat_file
-        data: bytes = wait_for(files, lambda: work(path), seconds)
+        with lent(address, seconds) as files:
+            work = files._cat_file if files.async_impl else files.cat_file
+            data: bytes = wait_for(files, lambda: work(path), seconds)
         if found is not None and found.size is not None and len(data) < found.size:
             raise ConnectionError(f"{len(data)} of {found.size} bytes came")
         return data

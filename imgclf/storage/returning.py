@@ -1,5 +1,5 @@
 """A run's mirror goes back to its address: each finished file as one object, while a training goes on and at the end.
-May import mirror, remote and what they may, progress.
+May import mirror, remote, systems and what they may, progress.
 
 A reader never sees "done" before the rest: state.json goes first while it says "running", and last otherwise. There is
 no lock at an address: a state "running" that has been renewed lately, by another computer, stands for one.
@@ -24,6 +24,7 @@ from imgclf.storage.mirror import KEPT
 from imgclf.storage.patience import Denied, Missing
 from imgclf.storage.places import Address
 from imgclf.storage.readers import side_by_side
+from imgclf.storage.systems import path_of
 
 LOOK_SECONDS = 1.0  # how often a training's folder is looked at
 ALIVE_SECONDS = 60.0  # how often the state is renewed while nothing changes
@@ -93,7 +94,7 @@ def put(address: Address, data: bytes) -> None:
             remote.call(address, "pipe_file", data, size=len(data))
             return
         part = address.with_name(f".{address.name}.part")
-        _, path = remote.system(address)
+        path = path_of(address)
         remote.call(address.parent, "makedirs", exist_ok=True)
         remote.call(part, "pipe_file", data, size=len(data))
         if address.scheme not in REPLACING and remote.kind(address) == "file":
