@@ -136,7 +136,8 @@ def _unpack(path: Path, file: Path, folder: Path, reader: Reader, reached: "_Rea
             sink = _Files(file, inner, None if isinstance(path, Address) else reached)
             content = reader(file, sink)
             sink.reached(file.stat().st_size)
-        text = json.dumps({**stamp, "samples": content.samples, "names": content.names, "left_out": content.left_out})
+        found = {"samples": content.samples, "names": content.names, "left_out": content.left_out}
+        text = json.dumps({**(stamp or {}), **found})
         (inner / LIST).write_bytes(text.encode("utf-8", "surrogatepass"))
         if folder.is_dir() and _known(path, folder) is None:  # of the shard before it was changed
             old = inner.with_name("old")
@@ -153,7 +154,8 @@ def _known(path: Path, folder: Path) -> Content | None:
     """What is unpacked in a folder, if it is this very shard."""
     try:
         value: dict[str, Any] = json.loads((folder / LIST).read_bytes().decode("utf-8", "surrogatepass"))
-        if any(value.get(name) != known for name, known in _stamp(path).items()):
+        stamp = _stamp(path)
+        if stamp is None or any(value.get(name) != known for name, known in stamp.items()):
             return None
         samples = tuple(Sample(*sample) for sample in value["samples"])
         left_out = {kind: tuple(names) for kind, names in value["left_out"].items()}
@@ -166,11 +168,11 @@ def _known(path: Path, folder: Path) -> Content | None:
         return None
 
 
-def _stamp(path: Path) -> dict[str, Any]:
-    """What tells a shard from its earlier self; nothing is equal to that of a server that names no versions."""
+def _stamp(path: Path) -> dict[str, Any] | None:
+    """What tells a shard from its earlier self; None on a server that names no versions."""
     if isinstance(path, Address):
         size, version = remote.find(path)
-        return {"schema": SCHEMA, "size": size, "version": version or float("nan")}
+        return {"schema": SCHEMA, "size": size, "version": version} if version else None
     status = path.stat()
     return {"schema": SCHEMA, "size": status.st_size, "mtime_ns": status.st_mtime_ns}
 

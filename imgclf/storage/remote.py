@@ -48,9 +48,9 @@ def kind(address: Address) -> str:
     for tree in _trees:
         if str(address) in tree.folders:
             return "folder"
-        beside = tree.folders.get(str(address.parent))
+        beside = tree.named(str(address.parent))
         if beside is not None:
-            there = {entry.name: entry for entry in beside}.get(address.name)
+            there = beside.get(address.name)
             address.found = there.found if there is not None else None
             return "" if there is None else "folder" if there.folder else "file"
     if address.scheme in NOT_LISTED and address.suffix.lower() not in FILES:
@@ -181,6 +181,7 @@ class Tree:
 
     def __init__(self, roots: Sequence[str], goes_into: Callable[[str], bool]) -> None:
         self.folders: dict[str, list[Entry]] = {}
+        self._named: dict[str, dict[str, Entry]] = {}
         level = list(roots)
         for _ in range(MOST_DEPTH):
             for path, found in zip(level, side_by_side(entries, level), strict=True):
@@ -190,6 +191,14 @@ class Tree:
             level = [path for path in level if path not in self.folders]
             if not level:
                 break
+
+    def named(self, folder: str) -> dict[str, Entry] | None:
+        """What lies in a folder, by its name; None if the folder was not listed."""
+        if folder not in self.folders:
+            return None
+        if folder not in self._named:
+            self._named[folder] = {entry.name: entry for entry in self.folders[folder]}
+        return self._named[folder]
 
 
 @contextmanager
