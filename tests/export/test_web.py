@@ -207,7 +207,7 @@ def test_the_server_gives_the_page_only_and_to_this_computer_only(site: Path) ->
     with serving(site) as server:
 
         def get(path: str, host: str = "", method: str = "GET") -> tuple[int, bytes]:
-            connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=10)
+            connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=60)
             connection.putrequest(method, path, skip_host=True)
             connection.putheader("Host", host or f"127.0.0.1:{server.server_port}")
             connection.endheaders()

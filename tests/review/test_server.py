@@ -36,7 +36,7 @@ def ask(
     server: ReviewServer, name: str, method: str = "GET", body: Any = None, headers: Mapping[str, str] | None = None
 ) -> Answer:
     """Send a request to an address below the secret one, or to `name` as it is where that begins with a slash."""
-    connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=60)
     try:
         address = name if name.startswith("/") else server.base + name
         connection.request(method, address, body, dict(headers or {}))
@@ -315,7 +315,7 @@ def start_command(path: Path) -> tuple["subprocess.Popen[str]", str]:
 def fetch(url: str, path: str = "", **options: Any) -> bytes:
     from urllib.request import Request, urlopen
 
-    with urlopen(Request(url + path, **options), timeout=10) as response:
+    with urlopen(Request(url + path, **options), timeout=60) as response:
         body: bytes = response.read()
         return body
 
@@ -325,7 +325,7 @@ def test_command_ends_well_with_ctrl_c(suspects: Path) -> None:
     process, url = start_command(suspects)
     assert page_data(fetch(url))["file"] == "suspects.csv"
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=20)
+    out, err = process.communicate(timeout=60)
     assert (process.returncode, err) == (0, "")
     assert out == f"{suspects}: 1 of 5 decided: 1 keep; what the page has not saved is lost\n"
 
@@ -334,5 +334,5 @@ def test_command_ends_when_the_page_is_done(suspects: Path) -> None:
     process, url = start_command(suspects)
     headers = {"Content-Type": "application/json", "X-Review-Token": page_data(fetch(url))["token"]}
     assert fetch(url, "stop", data=b"{}", headers=headers, method="POST") == b"{}"
-    out, err = process.communicate(timeout=20)
+    out, err = process.communicate(timeout=60)
     assert (process.returncode, out, err) == (0, f"{suspects}: 1 of 5 decided: 1 keep\n", "")
