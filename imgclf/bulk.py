@@ -16,10 +16,10 @@ from typing import Any
 from imgclf import predict, runs
 from imgclf.data.parquet import import_pyarrow
 from imgclf.errors import InputError
-from imgclf.parallel import each_item
 from imgclf.predict import Prediction, Predictor, Skipped
 from imgclf.progress import plural, track
 from imgclf.storage.places import place
+from imgclf.workers.parallel import each_item
 
 ABOUT = "_about.json"  # readers of Parquet folders pass over names that begin with an underscore
 ROWS, SECONDS = (

@@ -22,11 +22,11 @@ from imgclf.models import backbones
 from imgclf.models.own import find_builder
 from imgclf.noise import import_tensorflow
 from imgclf.one_run import Outcome, early_converter, train_run, write_beginning
-from imgclf.parallel import prepare_elsewhere
 from imgclf.progress import parse_duration, say, warn
 from imgclf.records import Settings
 from imgclf.storage import mirror
 from imgclf.training.choose import choose
+from imgclf.workers.parallel import prepare_elsewhere
 
 IMAGES_PER_WORKER = 128  # fewer on another machine are not worth the start of its TensorFlow
 

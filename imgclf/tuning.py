@@ -22,13 +22,13 @@ from imgclf.guard import require_apart, require_kept, require_outside
 from imgclf.models import backbones
 from imgclf.noise import import_tensorflow
 from imgclf.one_run import Outcome
-from imgclf.parallel import elsewhere_now
 from imgclf.pipeline import train_folder
 from imgclf.progress import plural, say, step
 from imgclf.records import fingerprint, versions
 from imgclf.search.front import Choice, TrialRow, choose_winner, pareto_front
 from imgclf.search.space import Space, candidates
 from imgclf.search.stages import Stages
+from imgclf.workers.parallel import elsewhere_now
 
 PREFERENCES = ("accuracy", "size", "latency")
 KIND = "tune"  # in state.json: what tells a search from a training

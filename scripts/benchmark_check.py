@@ -17,7 +17,7 @@ from functools import partial
 from importlib import import_module
 from pathlib import Path
 
-from imgclf import parallel, pixels, progress
+from imgclf import pixels, progress
 from imgclf.data.imageset import ImageSet
 from imgclf.data.inspect import ENOUGH_SIDE, inspect
 from imgclf.data.known import Known
@@ -27,6 +27,7 @@ from imgclf.data.shortcuts import find_shortcuts
 from imgclf.data.similar import find_pairs
 from imgclf.data.split import assign_parts
 from imgclf.data.stage import stage
+from imgclf.workers import parallel
 
 
 def hash_file(path: str) -> str:

@@ -32,9 +32,9 @@ def engine_options(command: Any) -> Any:
 
                 raise InputError("--address names a Ray cluster", "add --engine ray")
             return command(*args, **options)
-        from imgclf.on_ray import connected
-        from imgclf.parallel import done_by
         from imgclf.progress import say
+        from imgclf.workers.on_ray import connected
+        from imgclf.workers.parallel import done_by
 
         with connected(address) as cluster, done_by(cluster):
             say(str(cluster))

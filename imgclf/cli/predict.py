@@ -33,9 +33,10 @@ def command(model: Path, paths: tuple[str, ...], top: int, output: str, out: Pat
 
     Images that cannot be read are named and left out; the exit code is 1 then.
     """
-    from imgclf import bulk, parallel, predict
+    from imgclf import bulk, predict
     from imgclf.errors import CheckFailed
     from imgclf.progress import track, warn
+    from imgclf.workers import parallel
 
     images = predict.find_images(paths)
     answers = bulk.Answers(model, predict.load(model), parallel.is_elsewhere())

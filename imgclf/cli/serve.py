@@ -30,9 +30,9 @@ def command(
     Answers what `imgclf predict` answers. POST /predict takes an image, or several in a form; GET /health, /metrics
     (Prometheus) and /docs say more. Needs pip install 'imgclf[serve]'. End with Ctrl-C.
     """
-    from imgclf.parallel import cpu_count
     from imgclf.serving.settings import Settings, parse_size
     from imgclf.serving.start import serve
+    from imgclf.workers.parallel import cpu_count
 
     settings = Settings(
         host, port, workers or cpu_count(), parse_size(max_upload), batch, batch_wait / 1000, timeout, verbose

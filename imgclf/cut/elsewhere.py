@@ -16,7 +16,7 @@ from imgclf.cut.pixel_source import Pixels, Positions
 from imgclf.data.imageset import StagedImage
 from imgclf.errors import SetupError
 from imgclf.noise import import_tensorflow
-from imgclf.parallel import each_item
+from imgclf.workers.parallel import each_item
 
 Array = NDArray[np.float32]
 

@@ -16,7 +16,6 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from imgclf import parallel
 from imgclf.cut.elsewhere import extract
 from imgclf.cut.engine import BATCH, LITERT, build_engine
 from imgclf.cut.pixel_source import Pixels
@@ -26,6 +25,7 @@ from imgclf.errors import SetupError
 from imgclf.models.build import input_tensors, output_tensor
 from imgclf.models.convert import to_tflite
 from imgclf.progress import Bar
+from imgclf.workers import parallel
 
 Array = NDArray[np.float32]
 Positions = NDArray[np.int64]

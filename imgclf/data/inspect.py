@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from imgclf import formats, parallel, pixels
+from imgclf import formats, pixels
 from imgclf.data.imageset import Examined, ImageFile, ImageSet
 from imgclf.data.known import Known, Stamp
 from imgclf.data.looks import look
@@ -21,6 +21,7 @@ from imgclf.storage.patience import limit_seconds
 from imgclf.storage.places import Address, place
 from imgclf.storage.readers import Contents
 from imgclf.storage.remote import look_up
+from imgclf.workers import parallel
 
 KEY_BYTES = 16  # 128 bits: no two of 10^12 files share a key by chance
 ENOUGH_SIDE = 256  # pixels; a 12-megapixel JPEG is decoded to its end, but at 1/8 of its size, in half the time

@@ -20,8 +20,8 @@ from imgclf.data.align import DETAIL, agreement, details, halved
 from imgclf.data.imageset import THUMBNAIL_SIDE, ImageFile
 from imgclf.data.known import Known
 from imgclf.errors import SetupError
-from imgclf.parallel import cpu_count, each_item, is_elsewhere
 from imgclf.progress import Bar, step
+from imgclf.workers.parallel import cpu_count, each_item, is_elsewhere
 
 _Verdicts = tuple[NDArray[np.float32], NDArray[np.bool_]]
 _T = TypeVar("_T")

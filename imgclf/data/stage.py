@@ -18,13 +18,14 @@ from typing import NamedTuple
 
 from PIL import Image
 
-from imgclf import formats, parallel, pixels, runs
+from imgclf import formats, pixels, runs
 from imgclf.data.imageset import PARTS, ImageFile, ImageSet, Part, StagedImage, StagedSet
 from imgclf.errors import ImgclfError, InputError, SetupError
 from imgclf.progress import step
 from imgclf.storage.patience import limit_seconds
 from imgclf.storage.places import Address
 from imgclf.storage.readers import side_by_side
+from imgclf.workers import parallel
 
 LOSSY = {
     "JPEG",

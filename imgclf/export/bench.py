@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import psutil
 
-from imgclf import parallel
+from imgclf.workers import parallel
 
 THREADS = (1, 2, 4)
 RUNS, SECONDS = 50, 3.0  # of one image for each number of threads; whichever is over first

@@ -11,13 +11,14 @@ from typing import Any
 
 import psutil
 
-from imgclf import parallel, runs
+from imgclf import runs
 from imgclf.errors import InputError, SetupError
 from imgclf.export import calibration as chosen
 from imgclf.export.calibration import Calibration
 from imgclf.export.catalog import FORMATS
 from imgclf.noise import import_tensorflow
 from imgclf.progress import plural
+from imgclf.workers import parallel
 
 SECONDS = 1800.0  # the largest backbones take a minute; this only ends a converter that hangs
 LEAST_MEMORY = 8 << 30  # bytes of address space: TensorFlow maps more than it uses

@@ -13,8 +13,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from imgclf import parallel, pixels
+from imgclf import pixels
 from imgclf.errors import SetupError
+from imgclf.workers import parallel
 
 SECONDS = 1800.0
 ALL_SCORES = 1e-30  # 0 or less would mean the threshold of the file

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from imgclf import parallel, runs
+from imgclf import runs
 from imgclf.errors import SetupError
+from imgclf.workers import parallel
 
 SECONDS = 1800.0
 

@@ -19,8 +19,8 @@ from imgclf.export import mediapipe
 from imgclf.export.catalog import FORMATS, MAX_DROP, Bound, Format
 from imgclf.export.convert import Made
 from imgclf.models.litert import LiteModel
-from imgclf.parallel import ChildFailed
 from imgclf.progress import step, warn
+from imgclf.workers.parallel import ChildFailed
 
 CHANCE = 0.05  # a loss is one when so few would be as uneven by chance
 # Share of images with the top class of Keras that MediaPipe must reach. It resizes the original itself, on a CPU with

@@ -12,11 +12,11 @@ from pathlib import Path
 
 from imgclf.data.diagnosis import LEVELS, Diagnosis, Finding, Item, Level
 from imgclf.data.imageset import PARTS, ImageFile
-from imgclf.parallel import map_items
 from imgclf.progress import plural
 from imgclf.report import document, pictures
 from imgclf.report.document import View, folded
 from imgclf.runs import write_text
+from imgclf.workers.parallel import map_items
 
 MAX_ITEMS = 24  # of a finding that are drawn
 MAX_PICTURES = 6  # of a group that are drawn

@@ -14,10 +14,10 @@ from imgclf.data.imageset import PARTS, ImageFile, ImageSet
 from imgclf.data.inspect import inspect
 from imgclf.data.sources import open_source
 from imgclf.errors import InputError
-from imgclf.parallel import map_items
 from imgclf.report import document, pictures
 from imgclf.report.document import View
 from imgclf.runs import write_text
+from imgclf.workers.parallel import map_items
 
 SAMPLES = 12  # of each class, where that leaves the page small
 MAX_PICTURES = 1_000  # on the page; every class has one at least, of the first MAX_CLASSES

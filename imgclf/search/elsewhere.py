@@ -18,7 +18,6 @@ from optuna.trial import TrialState
 from imgclf.config import TrainConfig
 from imgclf.data.imageset import ImageSet
 from imgclf.errors import InputError, OutOfMemory, SetupError
-from imgclf.parallel import Elsewhere, Jobs, News
 from imgclf.progress import Bar, muted, plural, say, step, warn
 from imgclf.search import tune
 from imgclf.search.footprint import convert, measure_file
@@ -27,6 +26,7 @@ from imgclf.search.space import Draw
 from imgclf.search.stages import Stages
 from imgclf.training.epoch import Epoch
 from imgclf.training.train import train
+from imgclf.workers.parallel import Elsewhere, Jobs, News
 
 POLL = 0.2  # seconds between two looks at what the trials say
 LOSSES = 2  # of one point, after which it is its fault and not that of the machines

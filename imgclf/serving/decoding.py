@@ -18,12 +18,12 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from imgclf.crew import TICK, Worker
 from imgclf.errors import SetupError
-from imgclf.parallel import WORKER_MEMORY
 from imgclf.pixels import UnreadableImage, load_for_model
 from imgclf.serving.answers import Refusal
-from imgclf.worker import Setup, send
+from imgclf.workers.crew import TICK, Worker
+from imgclf.workers.parallel import WORKER_MEMORY
+from imgclf.workers.worker import Setup, send
 
 Floats = NDArray[np.float32]
 Job = tuple[bytes, "Future[Floats]"]

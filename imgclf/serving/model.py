@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgclf import predict
-from imgclf.parallel import cpu_count
 from imgclf.predict import Predictor
+from imgclf.workers.parallel import cpu_count
 
 Floats = NDArray[np.float32]
 

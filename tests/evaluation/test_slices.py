@@ -147,7 +147,9 @@ def test_what_is_known_is_not_read_again(tmp_path: Path, monkeypatch: pytest.Mon
     images = tuple(picture(tmp_path / f"hat/{number}.png", (8, 8), (9, 9, 9), "hat") for number in range(2))
     first = properties_of(images)
     asked = []
-    monkeypatch.setattr("imgclf.parallel.each_item", lambda function, items, **_: asked.extend(items) or iter(()))
+    monkeypatch.setattr(
+        "imgclf.workers.parallel.each_item", lambda function, items, **_: asked.extend(items) or iter(())
+    )
     assert properties_of(images).pixels.tolist() == first.pixels.tolist()
     assert asked == []
     inspected = module.inspect(module.ImageSet(tmp_path, ("hat",), images)).images

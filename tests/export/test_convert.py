@@ -7,11 +7,12 @@ from pathlib import Path
 import keras
 import pytest
 
-from imgclf import parallel, runs
+from imgclf import runs
 from imgclf.data.imageset import ImageFile
 from imgclf.errors import InputError, SetupError
 from imgclf.export.calibration import Calibration, choose
 from imgclf.export.convert import Made, convert
+from imgclf.workers import parallel
 
 
 @pytest.fixture

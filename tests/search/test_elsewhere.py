@@ -14,15 +14,15 @@ from imgclf.data.inspect import inspect
 from imgclf.data.scan import scan
 from imgclf.data.split import assign_parts
 from imgclf.errors import InputError, SetupError
-from imgclf.on_ray import connected
-from imgclf.parallel import News
 from imgclf.search import elsewhere, tune
 from imgclf.search.footprint import Footprint
 from imgclf.search.space import candidates
 from imgclf.search.stages import Stages
 from imgclf.training.epoch import Epoch
 from imgclf.training.train import Trained
-from imgclf.worker import attempt
+from imgclf.workers.on_ray import connected
+from imgclf.workers.parallel import News
+from imgclf.workers.worker import attempt
 from tests.clusters import MEMORY, busy, short_trial, two_nodes
 from tests.conftest import imgclf_here
 

@@ -10,9 +10,9 @@ from functools import partial
 
 import pytest
 
-from imgclf import crew, parallel
 from imgclf.errors import InputError, SetupError
-from imgclf.worker import GRACE, Reply, Sealed, Setup, send
+from imgclf.workers import crew, parallel
+from imgclf.workers.worker import GRACE, Reply, Sealed, Setup, send
 
 # The functions live in a module of their own, as those of imgclf do: the workers import it.
 HOSTILE = """
@@ -178,7 +178,7 @@ def test_progress_is_told_of_every_item(work, monkeypatch):
 def test_a_script_without_main_guard_works(tmp_path):
     script = tmp_path / "plain.py"
     script.write_text(
-        "import math\nfrom imgclf.parallel import map_items\n"
+        "import math\nfrom imgclf.workers.parallel import map_items\n"
         "print([r.value for r in map_items(math.sqrt, [1, 4, 9], title='roots', workers=2)])\n"
     )
     (tmp_path / "queue.py").write_text("raise RuntimeError('a file of the user took the place of a library')")
@@ -207,7 +207,7 @@ def test_ctrl_c_kills_the_workers_and_propagates(tmp_path):
                 os.kill(os.getppid(), 2)   # as if the user pressed Ctrl-C now
                 threading.Event().wait()
             if __name__ == "__main__":
-                from imgclf.parallel import map_items
+                from imgclf.workers.parallel import map_items
                 import hanging
                 try:
                     map_items(hanging.hang, [sys.argv[1]], title="hanging")

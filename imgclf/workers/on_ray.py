@@ -21,14 +21,14 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from imgclf import ray_jobs
-from imgclf.crew import START_TIMEOUT, Crew, Worker
 from imgclf.errors import InputError, SetupError
 from imgclf.noise import hushed
-from imgclf.parallel import Jobs, single_threaded
 from imgclf.progress import plural, warn
 from imgclf.storage.places import is_address
-from imgclf.worker import Reply, Sealed, Setup
+from imgclf.workers import ray_jobs
+from imgclf.workers.crew import START_TIMEOUT, Crew, Worker
+from imgclf.workers.parallel import Jobs, single_threaded
+from imgclf.workers.worker import Reply, Sealed, Setup
 
 BLOCK = 64  # items of a task at most; what a node that dies has to have done again
 BLOCKS_PER_CPU = 32  # tasks for each processor at least, so that all end at about the same time
@@ -183,7 +183,7 @@ def _environment() -> dict[str, Any] | None:
 
     Without it a worker starts a third of a second sooner.
     """
-    folder = str(Path(__file__).resolve().parents[1])
+    folder = str(Path(__file__).resolve().parents[2])
     if not os.environ.get("PYTHONPATH") and folder not in (str(Path(sys.path[0]).resolve()), str(Path.cwd())):
         return None
     return {"env_vars": {"PYTHONPATH": os.pathsep.join(filter(None, map(str, sys.path)))}}

@@ -25,8 +25,8 @@ from imgclf.data.similar import find_pairs
 from imgclf.errors import InputError, SetupError
 from imgclf.models import backbones
 from imgclf.models.build import build_backbone
-from imgclf.on_ray import connected
-from imgclf.parallel import Result, done_by, each_item, map_items, prepare_elsewhere
+from imgclf.workers.on_ray import connected
+from imgclf.workers.parallel import Result, done_by, each_item, map_items, prepare_elsewhere
 from tests.clusters import blind, calls, get_ready, parent, slowly, strange, two_nodes
 from tests.conftest import imgclf, imgclf_here
 from tests.data.drawing import images_of, save, texture
@@ -35,7 +35,7 @@ pytestmark = pytest.mark.slow
 
 BYSTANDER = """
 import sys
-from imgclf.on_ray import connected
+from imgclf.workers.on_ray import connected
 
 with connected(sys.argv[1]):
     print("connected", flush=True)

@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
 from imgclf import progress
-from imgclf.crew import Crew, Worker
 from imgclf.errors import SetupError
-from imgclf.worker import Reply, Setup, attempt
+from imgclf.workers.crew import Crew, Worker
+from imgclf.workers.worker import Reply, Setup, attempt
 
 T = TypeVar("T")
 R = TypeVar("R")

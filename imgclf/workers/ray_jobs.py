@@ -14,8 +14,8 @@ from collections.abc import Callable
 from typing import Any
 
 from imgclf.errors import SetupError
-from imgclf.parallel import News
-from imgclf.worker import Reply, attempt
+from imgclf.workers.parallel import News
+from imgclf.workers.worker import Reply, attempt
 
 RECOVERY = 60.0  # seconds without a job after one was lost: Ray takes up to 30 to see that a machine is dead
 LAST_WORDS = 10.0  # seconds for killed jobs to be gone, after which nobody waits for them

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from typing import IO, Any
 
 from imgclf.errors import SetupError
-from imgclf.worker import Reply, Setup, receive, send
+from imgclf.workers.worker import Reply, Setup, receive, send
 
 START_TIMEOUT = 120.0  # seconds for a worker to import its function, on a cold and busy disk
 TICK = 0.1  # seconds between two looks at the time limits
@@ -24,7 +24,7 @@ CHUNK_GROWTH = 4  # the first item pays for imports and tells little about the n
 
 # sys.path is handed over before anything is imported: `-m` would put the working directory first, and a `types.py` or
 # `numpy/` that a user keeps there would take the place of the real one.
-BOOT = "import sys; sys.path[:] = sys.argv[1:]; from imgclf.worker import serve; serve()"
+BOOT = "import sys; sys.path[:] = sys.argv[1:]; from imgclf.workers.worker import serve; serve()"
 
 
 class Worker:
