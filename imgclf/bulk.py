@@ -1,7 +1,8 @@
 """Predictions of many images, streamed into a folder of Parquet files that can be gone on with. May import predict,
-data/parquet, parallel and what is below; pyarrow (extra `parquet`) when it writes.
+data/parquet, workers/, storage/ and what is below; pyarrow (extra `parquet`) when it writes.
 
-Files are complete or not there: a kill costs what was not yet written, and the same command goes on from there.
+Files are complete or not there: a kill costs what was not yet written, and the same command goes on from there. The
+folder may be at an address.
 """
 
 import contextlib
@@ -18,7 +19,11 @@ from imgclf.data.parquet import import_pyarrow
 from imgclf.errors import InputError
 from imgclf.predict import Prediction, Predictor, Skipped
 from imgclf.progress import plural, track
-from imgclf.storage.places import place
+from imgclf.storage.mirror import require_writable
+from imgclf.storage.patience import Missing
+from imgclf.storage.places import Address, place
+from imgclf.storage.readers import side_by_side
+from imgclf.storage.returning import put, require_permission
 from imgclf.workers.parallel import each_item
 
 ABOUT = "_about.json"  # readers of Parquet folders pass over names that begin with an underscore
@@ -62,14 +67,15 @@ def write(model: Path, images: Sequence[Path], folder: Path, answers: "Answers")
     Args:
         model: what predicts; another model's rows are not added to.
         images: all of them, also those that have a row.
-        folder: is made; or an earlier call's.
+        folder: is made; or an earlier call's; a path or an address.
         answers: how images are predicted.
 
     Raises:
-        InputError: the folder holds something else, or another model's predictions.
-        SetupError: pyarrow is missing, or the disk does not take the files.
+        InputError: the folder holds something else, or another model's predictions, or cannot be written.
+        SetupError: pyarrow is missing, or the disk or the server does not take the files.
     """
     pyarrow, _ = import_pyarrow()
+    folder = place(folder)
     about = {"model": _fingerprint(model), "classes": list(answers.predictor.classes)}
     done, skipped = _begin(folder, about, pyarrow)
     todo = [path for path in images if _name(path) not in done]
@@ -214,33 +220,55 @@ def _schema(pyarrow: Any, classes: Iterable[str]) -> Any:
 def _write_part(folder: Path, rows: list[dict[str, Any]], schema: Any, pyarrow: Any) -> None:
     # the name says what is in it: the same rows written twice are one file
     digest = hashlib.blake2b("\n".join(row["path"] for row in rows).encode(), digest_size=8)
-    path = folder / f"part-{digest.hexdigest()}.parquet"
-    table = pyarrow.Table.from_pylist(rows, schema=schema)
-    try:
-        with runs.writing(path) as temporary:
-            pyarrow.parquet.write_table(table, temporary, compression="zstd")
-    except OSError as error:
-        raise runs.disk_error(error, folder) from error
+    table, sink = pyarrow.Table.from_pylist(rows, schema=schema), pyarrow.BufferOutputStream()
+    pyarrow.parquet.write_table(table, sink, compression="zstd")
+    _write(folder / f"part-{digest.hexdigest()}.parquet", sink.getvalue().to_pybytes())
+
+
+def _write(path: Path, data: bytes) -> None:
+    """Write a file or an object, as a whole or not at all."""
+    if isinstance(path, Address):
+        put(path, data)
+        return
+    with runs.writing(path) as temporary:
+        temporary.write_bytes(data)
 
 
 def _begin(folder: Path, about: dict[str, Any], pyarrow: Any) -> tuple[set[str], int]:
     """Make the folder, or open an earlier call's; the paths that have a row, and how many rows are errors."""
-    if not folder.exists():
-        folder.mkdir(parents=True)
-        runs.write_json(folder / ABOUT, about)
+    if isinstance(folder, Address):
+        require_writable(folder)
+        require_permission(folder)
+    there = _files_in(folder)
+    if there is None:
+        _write(folder / ABOUT, json.dumps(about, indent=2).encode())
         return set(), 0
-    if not (folder / ABOUT).is_file():
+    if ABOUT not in there:
         raise InputError(f"{folder} is there and holds no predictions of imgclf", "name a new folder with --out")
     with contextlib.suppress(ValueError):
-        if runs.read_json(folder / ABOUT) != about:
+        if runs.read_json(there[ABOUT]) != about:
             raise InputError(f"{folder} holds the predictions of another model", "name a new folder with --out")
+
+    def columns(file: Path) -> Any:
+        return pyarrow.parquet.read_table(pyarrow.BufferReader(file.read_bytes()), columns=["path", "error"])
+
     done: set[str] = set()
     errors = 0
-    for file in sorted(folder.glob("part-*.parquet")):
-        table = pyarrow.parquet.read_table(file, columns=["path", "error"])
+    parts = [file for name, file in sorted(there.items()) if name.startswith("part-") and name.endswith(".parquet")]
+    for table in side_by_side(columns, parts):
         done.update(table.column("path").to_pylist())
         errors += len(table) - table.column("error").null_count
     return done, errors
+
+
+def _files_in(folder: Path) -> dict[str, Path] | None:
+    """What lies in a folder, by name; None if there is no such folder, which in a bucket is one without objects."""
+    try:
+        return {file.name: file for file in folder.iterdir()}
+    except (FileNotFoundError, Missing):
+        return None
+    except NotADirectoryError:
+        raise InputError(f"{folder} is a file", "name a new folder with --out") from None
 
 
 def _fingerprint(model: Path) -> str:

@@ -71,6 +71,33 @@ def test_a_stopped_prediction_goes_on_where_it_was(
     assert again.before == 62 and len(asked) == 62 - 37
 
 
+def test_rows_go_to_an_address_and_are_gone_on_with_there(
+    model: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fsspec = pytest.importorskip("fsspec")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(bulk, "ROWS", 16)
+    address = "memory://nightly/rows"
+    first = imgclf_here("predict", model, photos / "disc", "--out", address)
+    all_of_them = imgclf_here("predict", model, photos, "--out", address)
+    assert (first.returncode, all_of_them.returncode) == (1, 1), all_of_them.stderr
+    before = len(predict.find_images([photos / "disc"]))
+    assert f"62 images in {address}, {before} of them from before" in all_of_them.stdout
+
+    there = fsspec.filesystem("memory")
+    names = {Path(name).name for name in there.find("/nightly/rows")}
+    there.get("/nightly/rows", str(tmp_path / "rows"), recursive=True)
+    here = bulk.write(model, predict.find_images([photos]), tmp_path / "here", bulk.Answers(model, predict.load(model)))
+    assert table(tmp_path / "rows") == table(tmp_path / "here") and here.images == 62
+    assert "_about.json" in names and all(name.startswith(("_about", "part-")) for name in names), "no probe is left"
+    assert not (tmp_path / "memory:").exists()
+    (tmp_path / "file").touch()
+    for out, words in (("https://host/rows", "can be read but not written"), ("memory://nightly", "holds no predic"),
+                       (tmp_path / "file", "is a file")):  # fmt: skip
+        refused = imgclf_here("predict", model, photos / "disc", "--out", out)
+        assert refused.returncode == 2 and words in refused.stderr
+
+
 def test_another_models_rows_and_foreign_folders_are_left_alone(model: Path, photos: Path, tmp_path: Path) -> None:
     images = predict.find_images([photos / "disc"])
     bulk.write(model, images, tmp_path / "rows", bulk.Answers(model, predict.load(model)))

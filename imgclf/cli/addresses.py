@@ -2,12 +2,13 @@
 places; `mirror` when a run or a model is at an address.
 """
 
+from pathlib import Path
 from typing import Any
 
 import click
 
 from imgclf.storage.naming import told
-from imgclf.storage.places import Address, place
+from imgclf.storage.places import Address, place, require_here
 
 
 class _Place(click.ParamType[Any]):
@@ -16,6 +17,18 @@ class _Place(click.ParamType[Any]):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """The path or `Address`; click's own type would take the second slash of `s3://` away."""
         return place(value)
+
+
+class Here(click.Path):
+    """A file or folder to write that must be on this computer."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(path_type=Path, **options)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The path; click's own type would make a folder `s3:` of an address."""
+        require_here(place(value), param.opts[0] if param is not None else "the path")
+        return super().convert(value, param, ctx)
 
 
 class _Read(_Place):

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from imgclf.cli.addresses import MEASURED, PLACE
+from imgclf.cli.addresses import MEASURED, PLACE, Here
 from imgclf.cli.engine import engine_options
 from imgclf.cli.main import common_options
 from imgclf.cli.settings import given_settings, setting_options
@@ -20,12 +20,12 @@ COLOURS = {"error": "red", "warning": "yellow", "note": "cyan"}
 @click.argument("data", type=PLACE)
 @click.option("--all", "everything", is_flag=True, help="Name every file, not only the first three of each finding.")
 @click.option("--format", "output", type=click.Choice(["text", "json"]), default="text", show_default=True)
-@click.option("--html", type=click.Path(path_type=Path, dir_okay=False), help="Write a page with thumbnails.")
+@click.option("--html", type=Here(dir_okay=False), help="Write a page with thumbnails.")
 @click.option("--fail-on", type=click.Choice(["error", "warning"]), help="Exit with 1 when there is one, or worse.")
 @click.option("--run", type=MEASURED, help="A finished run: find labels that are probably wrong.")
 @click.option(
     "--csv",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=Here(dir_okay=False),
     help="With --run: write these images to a table for `imgclf review` and `imgclf train --fixes`.",
 )
 @setting_options("classes", "exclude_classes", "workers")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from imgclf.cli.addresses import MEASURED, PLACE, echo
+from imgclf.cli.addresses import MEASURED, PLACE, Here, echo
 from imgclf.cli.check import PAGE_MARK
 from imgclf.cli.main import common_options
 from imgclf.progress import plural, printable
@@ -22,7 +22,7 @@ CHANCE = 0.05
 @click.command(short_help="Compare runs on the same images.")
 @click.argument("models", metavar="RUN1 RUN2 [RUN3 ...]", nargs=-1, required=True, type=MEASURED)
 @click.option("--data", type=PLACE, help="Labelled images to run the models on.")
-@click.option("--html", type=click.Path(path_type=Path, dir_okay=False), help="Write a page with the flipped images.")
+@click.option("--html", type=Here(dir_okay=False), help="Write a page with the flipped images.")
 @click.option("--format", "output", type=click.Choice(["table", "json"]), default="table", show_default=True)
 @common_options
 def command(models: tuple[Path, ...], data: Path | None, html: Path | None, output: str) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from imgclf.cli.addresses import PLACE
+from imgclf.cli.addresses import PLACE, Here
 from imgclf.cli.check import PAGE_MARK
 from imgclf.cli.main import common_options
 from imgclf.cli.settings import given_settings, setting_options
@@ -21,7 +21,7 @@ def command() -> None:
 
 @command.command("unpack")
 @click.argument("archives", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder to make.")
+@click.option("--out", type=Here(), required=True, help="Folder to make.")
 @click.option("--class-names", help="Names in the order of the labels, separated by commas, or a file with one a line.")
 @common_options
 def unpack_(archives: tuple[Path, ...], out: Path, class_names: str | None) -> None:
@@ -56,7 +56,7 @@ def _names(value: str) -> list[str]:
 
 @command.command("pack")
 @click.argument("data", type=PLACE, required=False)
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder to make.")
+@click.option("--out", type=Here(), required=True, help="Folder to make.")
 @click.option("--format", "form", type=click.Choice(["webdataset", "parquet"]), required=True)
 @click.option("--shard-size", default="500MB", show_default=True, help="About how large a shard may get.")
 @click.option("--split", help="Parts of a split.csv or a run; images that it does not know are left out.  "
@@ -84,7 +84,7 @@ def pack_(data: Path | None, out: Path, form: str, shard_size: str, split: str |
 @click.option("--flip/--no-flip", default=True, show_default=True, help="Mirror images left to right.")
 @click.option("--image-size", type=click.IntRange(16, 512), default=160, show_default=True, help="Side in pixels.")
 @click.option("--seed", type=int, default=0, show_default=True)
-@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), default=Path("preview.png"), show_default=True)
+@click.option("--out", type=Here(dir_okay=False), default=Path("preview.png"), show_default=True)
 @common_options
 def preview(data: Path, augment: str, flip: bool, image_size: int, seed: int, out: Path) -> None:
     """Look at DATA before training: a contact sheet (--out X.png) or a page (--out X.html).
@@ -106,7 +106,7 @@ def preview(data: Path, augment: str, flip: bool, image_size: int, seed: int, ou
 
 @command.command()
 @click.argument("data", type=PLACE, required=False)
-@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), default=Path("split.csv"), show_default=True)
+@click.option("--out", type=Here(dir_okay=False), default=Path("split.csv"), show_default=True)
 @click.option("--folds", type=click.IntRange(3), help="Write this many files for cross-validation: split-1.csv, ...")
 @setting_options("csv", "classes", "exclude_classes", "split", "group_by", "drop_leaks", "val_share",
                  "test_share", "seed", "workers")  # fmt: skip

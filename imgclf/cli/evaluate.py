@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from imgclf.cli.addresses import MEASURED, PLACE
+from imgclf.cli.addresses import MEASURED, PLACE, Here
 from imgclf.cli.main import common_options
 from imgclf.progress import plural, printable, warn
 
@@ -28,7 +28,7 @@ from imgclf.progress import plural, printable, warn
     help="Also the accuracy of groups of images, by size, brightness, shape, colour and sub-folder.",
 )
 @click.option("--format", "output", type=click.Choice(["table", "json"]), default="table", show_default=True)
-@click.option("--predictions", type=click.Path(path_type=Path), help="Write one row per image to this CSV file.")
+@click.option("--predictions", type=Here(), help="Write one row per image to this CSV file.")
 @common_options
 def command(
     run: Path,

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from imgclf.cli.addresses import ANSWERING
+from imgclf.cli.addresses import ANSWERING, Here
 from imgclf.cli.main import common_options
 from imgclf.storage.places import place
 
@@ -14,7 +14,7 @@ METHODS = ("gradcam", "occlusion")
 @click.command(short_help="See where a model looks, or into its layers.")
 @click.argument("run", type=ANSWERING)
 @click.argument("images", nargs=-1, required=True)
-@click.option("--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="Folder for the pictures.")
+@click.option("--out", type=Here(file_okay=False), required=True, help="Folder for the pictures.")
 @click.option("--class", "label", help="The class to explain; by default the most probable one of each image.")
 @click.option("--method", type=click.Choice(METHODS), help="gradcam: gradients of the network, fast; a run or a .keras "
               "file. occlusion: places are hidden one after the other; any model.  [default: gradcam; occlusion for a "

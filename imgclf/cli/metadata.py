@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from imgclf.cli.addresses import ANSWERING
+from imgclf.cli.addresses import ANSWERING, Here
 from imgclf.cli.main import common_options
 
 
@@ -56,8 +56,8 @@ def _list(values: tuple[float, ...]) -> str:
 
 
 @command.command("add")
-@click.argument("file", type=click.Path(path_type=Path))
-@click.option("--labels", type=click.Path(path_type=Path), help="Class names, one a line, in the order of the scores.")
+@click.argument("file", type=Here())
+@click.option("--labels", type=Here(), help="Class names, one a line, in the order of the scores.")
 @click.option("--mean", help="What is taken from pixels of 0 to 255; one number, or one a channel.")
 @click.option("--std", help="What they are then divided by.")
 @click.option("--name", help="Of the model.")
@@ -65,7 +65,7 @@ def _list(values: tuple[float, ...]) -> str:
 @click.option("--author", help="Who made it.")
 @click.option("--license", "licence", help="Under which it may be used.")
 @click.option("--threshold", type=click.FloatRange(0, 1), help="Score below which apps name no class.")
-@click.option("--out", type=click.Path(path_type=Path), help="File to write.  [default: NAME-metadata.tflite]")
+@click.option("--out", type=Here(), help="File to write.  [default: NAME-metadata.tflite]")
 @common_options
 def add(
     file: Path, labels: Path | None, mean: str | None, std: str | None, name: str | None, description: str | None,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from imgclf.cli.addresses import ANSWERING
+from imgclf.cli.addresses import ANSWERING, PLACE
 from imgclf.cli.engine import engine_options
 from imgclf.cli.main import common_options
 
@@ -22,9 +22,9 @@ FORMATS = ("table", "csv", "json")
 @click.option("--format", "output", type=click.Choice(FORMATS), default="table", show_default=True)
 @click.option(
     "--out",
-    type=click.Path(path_type=Path, file_okay=False),
-    help="Write a folder of Parquet files instead: path, class, probability, probabilities, error. For very many "
-    "images; the same command goes on where it was stopped.",
+    type=PLACE,
+    help="Write a folder of Parquet files instead (also s3://BUCKET/...): path, class, probability, probabilities, "
+    "error. For very many images; the same command goes on where it was stopped.",
 )
 @common_options
 @engine_options

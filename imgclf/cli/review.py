@@ -4,11 +4,12 @@ from pathlib import Path
 
 import click
 
+from imgclf.cli.addresses import Here
 from imgclf.cli.main import common_options
 
 
 @click.command(short_help="Decide about likely label errors.")
-@click.argument("suspects", type=click.Path(path_type=Path))
+@click.argument("suspects", type=Here())
 @click.option("--port", type=click.IntRange(0, 65535), default=0, help="Port of the page.  [default: any free one]")
 @click.option("--browser/--no-browser", default=True, show_default=True, help="Open the page in the browser.")
 @common_options

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from imgclf.cli.addresses import MEASURED, PLACE
+from imgclf.cli.addresses import MEASURED, PLACE, Here
 from imgclf.cli.check import PAGE_MARK
 from imgclf.cli.main import common_options
 
@@ -15,7 +15,7 @@ from imgclf.cli.main import common_options
 @click.argument("image", type=PLACE)
 @click.option("--top", type=click.IntRange(min=1), default=8, show_default=True, help="How many to find.")
 @click.option("--format", "output", type=click.Choice(["table", "json"]), default="table", show_default=True)
-@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Write a page (.html) with thumbnails.")
+@click.option("--out", type=Here(dir_okay=False), help="Write a page (.html) with thumbnails.")
 @common_options
 def command(run: Path, image: Path, top: int, output: str, out: Path | None) -> None:
     """Find the training images of RUN (a run folder) that its network can hardly tell from IMAGE: why it says so.

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from imgclf.cli.addresses import PLACE
+from imgclf.cli.addresses import PLACE, Here
 from imgclf.cli.engine import engine_options
 from imgclf.cli.main import common_options
 from imgclf.cli.settings import given_settings, setting_options
@@ -30,7 +30,7 @@ PREFERENCES = ("accuracy", "size", "latency")
               help="Which trial wins: accuracy takes the smallest of those within one standard error of the best, size "
               "and latency the smallest or fastest within its 95 % interval.")  # fmt: skip
 @click.option("--no-train", is_flag=True, help="Do not train the winner in full.")
-@click.option("--out", type=click.Path(path_type=Path), help="Folder of the search.  [default: runs/NAME-tune]")
+@click.option("--out", type=Here(), help="Folder of the search.  [default: runs/NAME-tune]")
 @click.option("--resume", is_flag=True, help="Go on with a search that is finished; an interrupted one goes on anyway.")
 @click.option("--overwrite", is_flag=True, help="Begin anew where an earlier search is.")
 @click.option("--format", "output", type=click.Choice(["text", "json"]), default="text", show_default=True)

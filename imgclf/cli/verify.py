@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from imgclf.cli.addresses import PLACE, echo
+from imgclf.cli.addresses import PLACE, Here, echo
 from imgclf.cli.main import common_options
 
 
@@ -15,7 +15,7 @@ from imgclf.cli.main import common_options
 @click.argument("model", type=PLACE)
 @click.option("--data", type=PLACE,
               help="Labelled images to compare on.  [default: the test part of the run]")  # fmt: skip
-@click.option("--labels", type=click.Path(path_type=Path), help="Class names, one a line, of a file without them.")
+@click.option("--labels", type=Here(), help="Class names, one a line, of a file without them.")
 @click.option("--max-drop", type=click.FloatRange(0, 100), default=1.0, show_default=True,
               help="Points of accuracy that a file may lose.")  # fmt: skip
 @click.option("--min-agreement", type=click.FloatRange(0, 100),

@@ -242,9 +242,7 @@ def require_here(path: Path, what: str) -> None:
         InputError: it is an address.
     """
     if isinstance(place(path), Address):
-        raise InputError(
-            f"{what} {place(path)} is an address", "name a folder on this computer; copy it when it is done"
-        )
+        raise InputError(f"{what} {place(path)} is an address", "name a place on this computer")
 
 
 def _without_secrets(scheme: str, below: str) -> str:
