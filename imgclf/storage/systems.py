@@ -78,7 +78,10 @@ def lent(address: Address, seconds: float) -> Iterator[Any]:
     if not shelf.turns.acquire(timeout=max(0.0, seconds)):
         raise TimeoutError
     try:
-        files = shelf.idle.pop() if shelf.idle else within(lambda: _opened(address), seconds)
+        try:
+            files = shelf.idle.pop()
+        except IndexError:
+            files = within(lambda: _opened(address), seconds)
         try:
             yield files
         except FileNotFoundError:
