@@ -4,17 +4,21 @@ what no patience helps. May import places and errors; fsspec's libraries when a 
 
 import errno
 import inspect
+import lzma
 import os
 import random
 import re
+import tarfile
 import threading
 import time
+import zipfile
+import zlib
 from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
 from imgclf.errors import ImgclfError, InputError, SetupError
-from imgclf.storage.places import Address
+from imgclf.storage.places import CHAIN, Address
 
 T = TypeVar("T")
 
@@ -33,6 +37,7 @@ DENIED = ("PermissionError", "NoCredentialsError", "PartialCredentialsError", "C
 NO_CREDENTIALS = ("No authentication methods available", "unable to connect to account")  # paramiko, adlfs: no class
 MEANINGLESS = ("ValueError", "TypeError", "ParamValidationError", "InvalidURL", "NotImplementedError", "UnicodeError")
 REFUSED = ("EndpointConnectionError", "ClientConnectorError", "ConnectionRefusedError", "gaierror")
+BROKEN_ARCHIVE = (zipfile.BadZipFile, zlib.error, tarfile.TarError, lzma.LZMAError)
 FINAL = (errno.EINVAL, errno.EPERM, errno.ENAMETOOLONG, errno.EMSGSIZE)
 WORTH_ANOTHER_TRY = (408, 425, 429)  # of the answers 4xx
 
@@ -53,6 +58,10 @@ _answered: set[str] = set()  # servers and buckets
 
 class Missing(InputError):
     """There is nothing at an address."""
+
+
+class Damaged(InputError):
+    """A file within an archive that cannot be unpacked."""
 
 
 class Denied(SetupError):
@@ -142,7 +151,7 @@ def patiently(address: Address, work: Callable[[float], T], size: int = 0, *, an
         answers: whether the work is done only when the server has answered.
 
     Raises:
-        Missing, Denied: what is said of them.
+        Missing, Damaged, Denied: what is said of them.
         InputError: the address means nothing.
         SetupError: it went on failing until the time was over.
     """
@@ -215,6 +224,8 @@ def _final(address: Address, error: Exception) -> ImgclfError | None:
                                       "check your credentials"))  # fmt: skip
     if isinstance(error, (FileNotFoundError, NotADirectoryError, IsADirectoryError)) or status in (404, 410):
         return Missing(f"there is nothing at {address}", "check the address")
+    if CHAIN in str(address) and isinstance(error, BROKEN_ARCHIVE):
+        return Damaged(f"{address} is damaged ({reason(address, error)})", "make the archive again")
     if 400 <= status < 500 and status not in WORTH_ANOTHER_TRY:
         return SetupError(f"{address} cannot be read: {reason(address, error)}", "check the address and its region")
     if 500 <= status < 600 or status in WORTH_ANOTHER_TRY:

@@ -7,7 +7,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
-from imgclf.storage.patience import AT_ONCE, Missing
+from imgclf.storage.patience import AT_ONCE, Damaged, Missing
 from imgclf.storage.places import Address
 
 T = TypeVar("T")
@@ -69,7 +69,7 @@ def side_by_side(function: Callable[[T], R], items: Sequence[T], ahead: int = AH
 class Contents(Sequence["str | bytes | Path"]):
     """Files as worker processes are given them: a path as text; of an address its bytes, read ahead in the order.
 
-    An object that is gone is given as its address; whoever reads it says so.
+    An object that is gone or damaged is given as its address; whoever reads it says so.
     """
 
     def __init__(self, paths: Sequence[Path]) -> None:
@@ -105,7 +105,7 @@ class Contents(Sequence["str | bytes | Path"]):
             future, size = self._waiting.pop(index, (None, 0))
         try:
             return future.result() if future is not None else path.read_bytes()
-        except Missing:
+        except (Missing, Damaged):
             return path
         finally:
             with self._lock:

@@ -292,6 +292,7 @@ def read(address: Address) -> bytes:
 
     Raises:
         Missing: there is no such object.
+        Damaged: it cannot be got out of its archive.
         Denied: no permission.
         SetupError: it could not be read within the time limit.
     """

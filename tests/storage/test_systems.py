@@ -1,15 +1,17 @@
 """A connection that is for one thread is used by one thread; one that broke is replaced."""
 
 import threading
+import zipfile
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from imgclf.storage import remote, systems
-from imgclf.storage.patience import Denied
+from imgclf.storage.patience import Damaged, Denied
 from imgclf.storage.places import Address, place
-from imgclf.storage.readers import side_by_side
+from imgclf.storage.readers import Contents, side_by_side
 
 fsspec = pytest.importorskip("fsspec")
 from fsspec.implementations.memory import MemoryFileSystem  # noqa: E402
@@ -92,3 +94,21 @@ def test_a_connection_without_credentials_is_no_bad_address(
     monkeypatch.setattr(Connection, "__init__", refused)
     with pytest.raises(Denied, match="no permission to read oneatatime://server/0"):
         remote.read(files[0])
+
+
+def test_a_damaged_file_of_an_archive_is_named_at_once_and_the_others_are_read(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "photos.zip", "w") as archive:
+        for name in "abc":
+            archive.writestr(f"{name}.jpg", name * 100)
+        begin = archive.getinfo("b.jpg").header_offset
+    content = bytearray((tmp_path / "photos.zip").read_bytes())
+    content[begin + 60] ^= 1  # within its bytes: the checksum says so
+    (tmp_path / "photos.zip").write_bytes(content)
+
+    files = [place(f"zip://{name}.jpg::file://{tmp_path}/photos.zip") for name in "abc"]
+    assert isinstance(files[1], Address)
+    with pytest.raises(Damaged, match="CRC"):
+        remote.read(files[1])
+    contents = Contents(files)
+    assert list(contents) == [b"a" * 100, files[1], b"c" * 100], "whoever reads it says what is wrong"
+    contents.close()
