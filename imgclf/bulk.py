@@ -19,11 +19,9 @@ from imgclf.data.parquet import import_pyarrow
 from imgclf.errors import InputError
 from imgclf.predict import Prediction, Predictor, Skipped
 from imgclf.progress import plural, track
-from imgclf.storage.mirror import require_writable
 from imgclf.storage.patience import Missing
 from imgclf.storage.places import Address, place
 from imgclf.storage.readers import side_by_side
-from imgclf.storage.returning import put, require_permission
 from imgclf.workers.parallel import each_item
 
 ABOUT = "_about.json"  # readers of Parquet folders pass over names that begin with an underscore
@@ -228,6 +226,8 @@ def _write_part(folder: Path, rows: list[dict[str, Any]], schema: Any, pyarrow: 
 def _write(path: Path, data: bytes) -> None:
     """Write a file or an object, as a whole or not at all."""
     if isinstance(path, Address):
+        from imgclf.storage.returning import put
+
         put(path, data)
         return
     with runs.writing(path) as temporary:
@@ -237,6 +237,9 @@ def _write(path: Path, data: bytes) -> None:
 def _begin(folder: Path, about: dict[str, Any], pyarrow: Any) -> tuple[set[str], int]:
     """Make the folder, or open an earlier call's; the paths that have a row, and how many rows are errors."""
     if isinstance(folder, Address):
+        from imgclf.storage.mirror import require_writable
+        from imgclf.storage.returning import require_permission
+
         require_writable(folder)
         require_permission(folder)
     there = _files_in(folder)
