@@ -25,10 +25,9 @@ from imgclf.storage.readers import side_by_side
 from imgclf.workers.parallel import each_item
 
 ABOUT = "_about.json"  # readers of Parquet folders pass over names that begin with an underscore
-ROWS, SECONDS = (
-    20_000,
-    60.0,
-)  # a file is written when it has so many rows, or so much time has passed: what a kill costs
+# A file is written when it has so many rows, or so much time has passed: what a kill costs.
+ROWS = 20_000
+SECONDS = 60.0
 AT_ONCE = 64  # images of one piece of work on another machine
 TIMEOUT = 600.0  # seconds for it; the first one may import TensorFlow
 

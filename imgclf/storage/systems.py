@@ -26,8 +26,8 @@ class _Shelf:
     idle: list[Any] = field(default_factory=list)
 
 
-for name in NOISY:
-    logging.getLogger(name).addHandler(logging.NullHandler())
+for library in NOISY:
+    logging.getLogger(library).addHandler(logging.NullHandler())
 
 _systems: dict[str, Any] = {}
 _shelves: dict[str, _Shelf] = {}
@@ -70,10 +70,10 @@ def lent(address: Address, seconds: float) -> Iterator[Any]:
     Raises:
         TimeoutError: all were in use for so long.
     """
-    first = system(address)
+    shared = system(address)
     shelf = _shelves.get(address.anchor_text)
     if shelf is None:
-        yield first
+        yield shared
         return
     if not shelf.turns.acquire(timeout=max(0.0, seconds)):
         raise TimeoutError
